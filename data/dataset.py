@@ -1,0 +1,155 @@
+"""Sample indices to a batch of pixels and tokens. Same index, same bits, whatever the batch.
+
+`PairsForCLIP` gives a picture, a caption and the truth about which captions fit which pictures. `Conversations` gives a picture, a
+description in words, and one packed row of text that holds the caption and several questions:
+
+    text      a small red circle and ... [EOS]  is there a ring ? no [EOS]  what colour is ... ? red [EOS]  [PAD]
+    segment   1 1 1 1 ...                       2 2 2 2 2 2 2 2             3 3 ...                         0
+    learn     1 1 1 1 ...                       0 0 0 0 0 0 1 1             0 0 ...                         0
+
+A segment sees the picture and itself, no other segment, so that each question is asked as if it stood alone
+while the picture's tokens are paid for once (compare LLaVA's conversations, where later turns see earlier ones).
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+
+from data import language, questions
+from data.render import render
+from data.scene import PLACE, SHAPE, SIZE, Dice, sample
+from data.tokenizer import BOS, EOS, FIRST_WORD, PAD, Tokenizer
+
+tokenizer = Tokenizer(language.WORDS)
+
+
+@dataclass
+class Batch:
+    """pixels: uint8 (b, 3, H, W). The rest depends on the dataset; `to` moves all tensors."""
+
+    pixels: torch.Tensor
+
+    def to(self, device):
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return type(self)(**{name: v.to(device) if torch.is_tensor(v) else v for name, v in moved.items()})
+
+
+@dataclass
+class CaptionBatch(Batch):
+    """tokens: (b, t) `[BOS] caption [EOS] [PAD]...`; positives: bool (b, b), [i, j] = caption j is true of picture i."""
+
+    tokens: torch.Tensor
+    positives: torch.Tensor
+
+
+@dataclass
+class TalkBatch(Batch):
+    """description: (b, p) words; text, segment, position, learn: (b, t) as drawn at the top of this file.
+
+    position counts from the start of the segment. blind: (b, t), True where a segment must not see the picture.
+    """
+
+    description: torch.Tensor
+    text: torch.Tensor
+    segment: torch.Tensor
+    position: torch.Tensor
+    learn: torch.Tensor
+    blind: torch.Tensor
+
+
+def to_tokens(words, start=(), end=(EOS,)):
+    """Word ids (n, length) with -1 at the ends -> tokens (n, len(start) + length + len(end)) with [PAD] at the ends."""
+    ids = np.where(words >= 0, words + FIRST_WORD, -1)
+    length = (ids >= 0).sum(1)
+    n = len(ids)
+    body = np.concatenate([np.tile(start, (n, 1)), ids, np.full((n, len(end)), -1)], 1).astype(np.int64)
+    for k, token in enumerate(end):
+        body[np.arange(n), len(start) + length + k] = token
+    return np.where(body < 0, PAD, body)
+
+
+def caption_things(scenes, dice, detail):
+    """What the caption of each picture says of each object: (b, m, 4) noun phrases.
+
+    detail: "full" says size, colour and shape of all; "mixed" leaves the size out in 40 % and adds the place in 20 %.
+    """
+    told = scenes.objects.copy()
+    if detail == "full":
+        told[..., PLACE] = 0
+    else:
+        level = dice.roll("detail", 5)
+        told[level < 2, :, SIZE] = 0
+        told[level != 4, :, PLACE] = 0
+    return told
+
+
+class PairsForCLIP:
+    """Pictures and captions for contrastive training; `detail` as in caption_things."""
+
+    def __init__(self, world, seed=0, image_size=56, device="cpu", detail="mixed"):
+        self.world, self.seed, self.image_size, self.device, self.detail = world, seed, image_size, device, detail
+
+    def batch(self, split, indices):
+        scenes = sample(self.world, self.seed, split, indices)
+        things = caption_things(scenes, Dice(self.seed, split, indices), self.detail)
+        tokens = to_tokens(language.caption(things), start=(BOS,))
+        positives = language.caption_truth(things, scenes.objects).T
+        pixels = render(self.world, scenes, self.image_size, self.device)
+        return CaptionBatch(pixels, torch.from_numpy(tokens).to(self.device), torch.from_numpy(positives).to(self.device))
+
+
+class Conversations:
+    """Pictures with a full caption and `number` questions each, `blind` of them asked without the picture."""
+
+    def __init__(self, world, seed=0, image_size=56, device="cpu", number=9, blind=1, families=language.KINDS):
+        self.world, self.seed, self.image_size, self.device = world, seed, image_size, device
+        self.number, self.blind, self.families = number, blind, families
+
+    def batch(self, split, indices, with_pixels=True):
+        scenes = sample(self.world, self.seed, split, indices)
+        dice = Dice(self.seed, split, indices)
+        b = len(scenes.objects)
+        captions = language.caption(caption_things(scenes, dice, "full"))
+        rows, answers = questions.about(self.seed, split, indices, scenes.objects, self.families, self.number)
+        flat, answers = rows.reshape(-1, language.WIDTH), answers.reshape(-1)
+        asked, replied = language.ask(flat), language.reply(flat, answers)
+        packed = pack(
+            [(captions[:, :0], captions)]
+            + [(part_a, part_b) for part_a, part_b in zip(split_up(asked, b), split_up(replied, b))],
+            blind_from=1 + self.number - self.blind,
+        )
+        pixels = render(self.world, scenes, self.image_size, self.device) if with_pixels else torch.zeros(b, 0)
+        described = to_tokens(language.caption(shuffled(scenes.objects, dice)), end=())
+        arrays = [torch.from_numpy(a).to(self.device) for a in (described, *packed)]
+        return TalkBatch(pixels, *arrays)
+
+
+def split_up(ids, b):
+    """(b * number, length) -> a list of `number` arrays (b, length)."""
+    return list(ids.reshape(b, -1, ids.shape[1]).transpose(1, 0, 2))
+
+
+def shuffled(objects, dice):
+    """The objects in random order, empty rows last: what the language stage reads instead of a picture."""
+    lottery = dice.roll("order", 2**31, (objects.shape[1],)) + (objects[..., SHAPE] == 0) * 2**32
+    return np.take_along_axis(objects, lottery.argsort(1)[..., None], 1)
+
+
+def pack(segments, blind_from=None):
+    """Segments [(prompt words (b, p), target words (b, q)), ...] -> text, segment, position, learn, blind: (b, t) each."""
+    columns = []
+    for number, (prompt, target) in enumerate(segments, start=1):
+        prompt = to_tokens(prompt, end=())
+        target = to_tokens(target)
+        text = np.concatenate([prompt, target], 1)
+        there = text != PAD
+        learn = np.concatenate([np.zeros_like(prompt, bool), target != PAD], 1)
+        blind = np.full_like(there, blind_from is not None and number > blind_from)
+        columns.append((text, there * number, np.maximum(there.cumsum(1) - 1, 0), learn, blind & there))
+    text, segment, position, learn, blind = (np.concatenate(parts, 1) for parts in zip(*columns))
+    order = (text == PAD).argsort(1, kind="stable")[:, : max((text != PAD).sum(1).max(), 1)]
+    return tuple(np.take_along_axis(a, order, 1) for a in (text, segment, position, learn, blind))
+
+
+DATASETS = {"captions": PairsForCLIP, "conversations": Conversations}

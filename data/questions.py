@@ -1,0 +1,173 @@
+"""Questions about scenes, with answers balanced by construction.
+
+`about(...)` asks many questions about each picture: an answer is wished for first, then a question that has it is looked for.
+`pairs(...)` asks one question about both pictures of a minimal pair, where the answers differ. So a model that
+does not look is right in at most one of the two, and chance is 1 / (number of possible answers).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from data.language import (A, ANSWERS, B, COLOUR_OF, COMPARE, CONTENT, COUNT, EXISTENCE, KIND, KINDS, LINK, NO, PLACE_OF, RELATION,
+                           SHAPE_OF, SIZE_OF, UNDECIDED, WIDTH, answer)
+from data.scene import COLOUR, EDITS, PLACE, SHAPE, SIZE, Dice, sample
+
+FAMILIES = KINDS[:7]  # what VQA accuracy is about; places are asked for in training only
+TRIES = 6  # proposals for each question; the first that fits is asked
+
+# Which edits of a pair can change the answer of which family.
+EDITS_OF = {
+    "existence": ("swap_colour", "swap_shape", "replace"),
+    "count": ("replace", "replace_by_twin"),
+    "colour": ("swap_colour",),
+    "shape": ("swap_shape",),
+    "size": ("swap_size",),
+    "relation": ("swap_place",),
+    "compare": ("replace", "replace_by_twin"),
+}
+CHANCE = {family: 1 / len(ANSWERS[KINDS.index(family)]) for family in FAMILIES} | {"count": 1 / 4}
+
+
+@dataclass
+class Pairs:
+    """Minimal pairs of one family: `indices` (n,) of the even samples, `rows` (n, 10), `answers` (n, 2) for 2k and 2k+1."""
+
+    indices: np.ndarray
+    rows: np.ndarray
+    answers: np.ndarray
+
+
+def propose(kind, objects, roll, single=False):
+    """Random statements of each row's kind about objects (n, m, 4), for kind (n,): (n, 10).
+
+    `roll(stream, sides)` gives one random integer for each row. `single`: name one attribute only where a count or
+    an existence is asked, so that the words of a question tell nothing about its answer.
+    """
+    n = np.arange(len(objects))
+    count = (objects[..., SHAPE] > 0).sum(1)
+    first = roll("i", count)
+    i = objects[n, first]
+    j = objects[n, (first + 1 + roll("j", np.maximum(count - 1, 1))) % count]
+    anything = np.stack([roll("size", 2), roll("colour", 8), roll("shape", 8), roll("place", 9)], 1) + 1
+
+    # The mixed thing takes each attribute from object i, object j or from nowhere: plausible, often not there.
+    source = roll("colour from", 4), roll("shape from", 4)
+    mixed = i.copy()
+    for column, come_from in zip((COLOUR, SHAPE), source):
+        mixed[:, column] = np.choose(np.minimum(come_from, 2), [i[:, column], j[:, column], anything[:, column]])
+
+    rows = np.zeros((len(objects), WIDTH), np.int64)
+    rows[:, KIND] = kind
+    one = np.where(np.isin(kind, (EXISTENCE, COUNT, COMPARE))[:, None], mixed, i)
+    # What of the thing is named: colour, shape, size + one of the two, or more. What is asked for is never named.
+    named = np.array([(0, 1, 0), (0, 0, 1), (0, 1, 1), (0, 1, 1), (1, 1, 0), (1, 0, 1), (1, 1, 1)])
+    which = roll("named", np.where(np.isin(kind, (COUNT, COMPARE)) & single, 2, np.where(kind == COMPARE, 2, 7)))
+    mask_a, mask_b = named[which], named[roll("named b", 7)]
+    for asked, column in ((COLOUR_OF, COLOUR), (SHAPE_OF, SHAPE), (SIZE_OF, SIZE)):
+        mask_a[kind == asked, column] = 0
+    empty = mask_a.sum(1) == 0
+    mask_a[empty, np.where(kind[empty] == SHAPE_OF, COLOUR, SHAPE)] = 1
+    rows[:, A][:, :3] = one[:, :3] * mask_a
+    is_relation, is_compare, is_content = kind == RELATION, kind == COMPARE, kind == CONTENT
+    rows[is_relation, B.start : B.start + 3] = (j[:, :3] * mask_b)[is_relation]
+    rows[is_relation, LINK] = roll("link", 4)[is_relation] + 1
+    other = np.where((roll("other", 3) > 0)[:, None], j, anything)
+    rows[is_compare, B.start : B.start + 3] = (other[:, :3] * mask_a)[is_compare]
+    place = np.where(roll("somewhere", 5) == 0, anything[:, PLACE], i[:, PLACE])
+    rows[is_content, 1:5] = np.stack([0 * place, 0 * place, 0 * place, place], 1)[is_content]
+    return rows
+
+
+def is_good(rows):
+    """Not every row the dice make is a sensible question: comparing a thing with itself is none."""
+    return (rows[:, KIND] != COMPARE) | (rows[:, A] != rows[:, B]).any(1)
+
+
+def first_good(good):
+    """The first try (n, TRIES) that is good, and whether there is one."""
+    return good.argmax(1), good.any(1)
+
+
+def about(seed, split, indices, objects, families, number):
+    """`number` questions about each picture: statements (b, number, 10) and answers (b, number).
+
+    The families take turns. A wish (yes or no; how many) is drawn before the question, so that answers are as
+    balanced as the scene allows; where no try fits, the question becomes "is there a COLOUR SHAPE ?".
+    """
+    b, kinds = len(objects), np.array([KINDS.index(f) for f in families])
+    dice = Dice(seed, split, indices)
+    turn = dice.roll("turn", len(kinds))[:, None] + np.arange(number)
+    kind = np.repeat(kinds[turn % len(kinds)].reshape(-1), TRIES)
+    roll = lambda stream, sides: roll_flat(dice, "about " + stream, sides, b, number * TRIES)
+    scene = np.repeat(objects, number * TRIES, 0)
+    rows = propose(kind, scene, roll)
+    answers = answer(rows, scene)
+    wish = np.repeat(dice.roll("wish", 4, (number,)).reshape(-1), TRIES)
+    good = is_good(rows) & (answers != UNDECIDED)
+    most = np.repeat((answers * good).reshape(-1, TRIES).max(1), TRIES)  # high counts are rare: half of the wishes are for them
+    wanted = np.where(kind == COUNT, np.where(wish < 2, wish + 1, most), wish % 2 + 1)
+    has_wish = np.isin(kind, (EXISTENCE, COUNT, RELATION, COMPARE))
+    best, as_wished = first_good((good & (~has_wish | (answers == wanted))).reshape(-1, TRIES))
+    second, possible = first_good(good.reshape(-1, TRIES))
+    choice = np.arange(b * number) * TRIES + np.where(as_wished, best, second)
+    rows, answers = rows[choice], answers[choice]
+    # Nothing could be asked (a relation in a picture of one object): ask whether something is there.
+    lost = ~possible
+    if lost.any():
+        rows[lost] = 0
+        thing = np.repeat(objects[:, 0], number, 0)[lost]
+        coin = wish[::TRIES][lost] % 2 == 0
+        colour = np.where(coin, thing[:, COLOUR], thing[:, COLOUR] % 8 + 1)
+        rows[lost, 1 + COLOUR], rows[lost, 1 + SHAPE] = colour, thing[:, SHAPE]
+        answers[lost] = answer(rows[lost], np.repeat(objects, number, 0)[lost])
+    return rows.reshape(b, number, WIDTH), answers.reshape(b, number)
+
+
+def roll_flat(dice, stream, sides, b, each):
+    """A roll for b * each rows where `sides` may differ from row to row: (b * each,)."""
+    big = dice.roll(stream, 2**31, (each,)).reshape(-1)
+    return big * np.asarray(sides) >> 31
+
+
+def pair_questions(world, seed, split, family, pair_indices):
+    """The question of `family` about pairs (2k, 2k+1), k in pair_indices: Pairs of those where there is one."""
+    even = 2 * np.asarray(pair_indices, np.int64)
+    scenes = sample(world, seed, split, even)
+    suits = np.isin(scenes.edit, [EDITS.index(e) for e in EDITS_OF[family]])
+    even, before = even[suits], scenes.objects[suits]
+    after = sample(world, seed, split, even + 1).objects
+    b = len(even)
+    dice = Dice(seed, split, even)
+    roll = lambda stream, sides: roll_flat(dice, f"pair {family} {stream}", sides, b, TRIES)
+    kind = np.full(b * TRIES, KINDS.index(family))
+    told = np.where(dice.roll("told", 2)[:, None, None] == 0, before, after)  # whose object the question names
+    rows = propose(kind, np.repeat(told, TRIES, 0), roll, single=True)
+    answers = np.stack([answer(rows, np.repeat(side, TRIES, 0)) for side in (before, after)], 1)
+    good = is_good(rows) & (answers != UNDECIDED).all(1) & (answers[:, 0] != answers[:, 1])
+    if family == "count":  # zero or one, two or three: with equal shares of both, four answers are equally frequent
+        good &= (np.sort(answers - 1, 1) == [0, 1]).all(1) | (np.sort(answers - 1, 1) == [2, 3]).all(1)
+    best, found = first_good(good.reshape(-1, TRIES))
+    choice = (np.arange(b) * TRIES + best)[found]
+    return Pairs(even[found], rows[choice], answers[choice])
+
+
+def pairs(world, seed, split, family, number):
+    """The first `number` minimal pairs of a family in a split, answers balanced: Pairs.
+
+    Raises ValueError if the world is too poor for the family (a relation with one object, say).
+    """
+    found, start, chunk = [], 0, max(1024, 4 * number)
+    while start < 64 * chunk:
+        found.append(pair_questions(world, seed, split, family, np.arange(start, start + chunk)))
+        start += chunk
+        indices, rows, answers = (np.concatenate([getattr(p, name) for p in found]) for name in ("indices", "rows", "answers"))
+        keep = np.arange(len(indices))
+        if family == "count" and world.max_objects > 2:
+            many = answers.min(1) > 2
+            half = (number + 1) // 2
+            keep = np.sort(np.concatenate([np.flatnonzero(~many)[:half], np.flatnonzero(many)[: number - half]]))
+        if len(keep) >= number:
+            keep = keep[:number]
+            return Pairs(indices[keep], rows[keep], answers[keep])
+    raise ValueError(f"this world has no questions of the family {family!r}; it takes more objects in a picture")

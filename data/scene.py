@@ -1,0 +1,244 @@
+"""What is in a picture: a scene is a table of objects, a pure function of (seed, split, index).
+
+One object is a row of four small integers, and 0 means "not there" (in a scene) or "not said" (in a
+statement, see language.py), so that scenes and sentences share one layout:
+
+    column   SIZE 1..2    COLOUR 1..8    SHAPE 1..8    PLACE 1..9 (row by row, from the top left)
+
+Arrays are numpy: `objects` is (b, m, 4) with the objects in reading order and empty rows at the end.
+
+Samples come in **minimal pairs**: 2k and 2k+1 differ in one edit (two objects swap a colour, a shape, a
+size or their places, or one object is replaced), so that a question about the edit has another answer.
+
+Splits cannot overlap: the sum of colour + shape + place over all objects, taken modulo 4, is even in
+training, 1 in validation and 3 in test. Each edit keeps that sum, so a pair never leaves its split.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+SIZES = ("small", "large")
+COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "white")
+SHAPES = ("circle", "square", "triangle", "diamond", "cross", "ring", "star", "heart")
+PLACES = ("top left", "top", "top right", "left", "center", "right", "bottom left", "bottom", "bottom right")
+ATTRIBUTES = (SIZES, COLOURS, SHAPES, PLACES)
+SIZE, COLOUR, SHAPE, PLACE = range(4)
+
+SPLITS = ("train", "val", "test", "more", "held_out", "control")
+REMAINDERS = {"train": (0, 2), "val": (1,)}  # every other split: (3,)
+SCRAMBLE = np.array([0, 2, 5, 1, 7, 4, 6, 3])  # a permutation of the colours, so that a diagonal has every checksum
+EDITS = ("swap_colour", "swap_shape", "swap_size", "swap_place", "replace", "replace_by_twin")
+
+
+@dataclass(frozen=True)
+class World:
+    """The knobs that make the world easier or harder.
+
+    min_objects, max_objects: objects in a picture; one alone is half as likely as each other number.
+    held_out: how many pairs of every colour (and every shape) with a shape (a colour) never occur in train,
+        val and test: whole "diagonals" of the colour-shape table. Split "held_out" shows scenes with such
+        a pair, "control" scenes with a pair of as many diagonals that did occur.
+    large, small: radius of an object in picture widths. jitter: how far an object may stand from the
+        middle of its place, in picture widths.
+    """
+
+    min_objects: int = 1
+    max_objects: int = 3
+    held_out: int = 0
+    large: float = 0.132
+    small: float = 0.082
+    jitter: float = 0.026
+
+    def __post_init__(self):
+        if not 1 <= self.min_objects <= self.max_objects <= 6:
+            raise ValueError("a picture has 1 to 6 objects; set 1 <= min_objects <= max_objects <= 6")
+        if not 0 <= self.held_out <= 4:
+            raise ValueError("held_out must be 0 to 4 of the 8 colour-shape diagonals")
+        if not 0 < self.small < self.large <= 1 / 6 - self.jitter:
+            raise ValueError("sizes must satisfy 0 < small < large <= 1/6 - jitter, or objects would touch")
+
+    @property
+    def widest(self):
+        """Objects in the largest scene of any split."""
+        return min(self.max_objects + 3, 6) if self.max_objects < 6 else 9
+
+
+WORLDS = {"default": World(), "full": World(max_objects=6)}
+
+
+class Dice:
+    """Random integers that depend on nothing but (seed, split, index, stream): splitmix64 of the four.
+
+    Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014).
+    """
+
+    def __init__(self, seed, split, indices):
+        self.key = mix(mix(np.uint64(seed) + np.uint64(SPLITS.index(split) << 56)) ^ np.asarray(indices, np.uint64))
+
+    def roll(self, stream, sides, shape=()):
+        """Integers in [0, sides) of shape (b, *shape); `stream` is a name, one for each use."""
+        salt = np.uint64(0)
+        for byte in stream.encode():
+            salt = mix(salt ^ np.uint64(byte))
+        lane = np.arange(int(np.prod(shape)), dtype=np.uint64) + salt
+        bits = mix(self.key[:, None] ^ mix(lane)[None, :])
+        numbers = (bits >> np.uint64(33)).astype(np.int64) * np.asarray(sides).reshape(-1, 1) >> 31
+        return numbers.reshape(len(self.key), *shape)
+
+
+def mix(x):
+    """The finaliser of splitmix64, a bijection on uint64 that flips half of the bits."""
+    x = np.atleast_1d(np.asarray(x, np.uint64)) + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+@dataclass
+class Scenes:
+    """objects: (b, m, 4). edit: (b,) index into EDITS, what was done to sample 2k to get 2k+1.
+
+    touched: (b, 2) rows (of the sample 2k) that the edit is about. style: (b, 9, 6) in [0, 1), how an object at a
+    place is drawn (offset x, y, radius, three colour channels); backdrop: (b, 4) in [0, 1).
+    """
+
+    objects: np.ndarray
+    edit: np.ndarray
+    touched: np.ndarray
+    style: np.ndarray
+    backdrop: np.ndarray
+
+    @property
+    def count(self):
+        return (self.objects[..., SHAPE] > 0).sum(1)
+
+
+def sample(world, seed, split, indices):
+    """The scenes of these sample indices, whatever stands beside them: Scenes."""
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}; choose one of {', '.join(SPLITS)}")
+    indices = np.asarray(indices, np.int64)
+    dice = Dice(seed, split, indices // 2)
+    edit = dice.roll("edit", len(EDITS))
+    objects = first_of_pair(world, split, dice, twins=edit == EDITS.index("replace_by_twin"))
+    edited, touched = apply_edit(world, split, objects, edit, dice)
+    style, backdrop = dice.roll("style", 256, (9, 6)) / 256, dice.roll("backdrop", 256, (4,)) / 256
+    objects = np.where((indices % 2 == 1)[:, None, None], edited, objects)
+    return Scenes(objects, edit, touched, style, backdrop)
+
+
+def first_of_pair(world, split, dice, twins):
+    """Objects (b, m, 4) of the even samples. The last object drawn makes the checksum fit the split."""
+    low, high = world.min_objects, world.max_objects
+    if split == "more":
+        low, high = world.max_objects + 1, world.widest
+    counts = [n for n in range(low, high + 1) for _ in range(1 if n == 1 and high > 1 else 2)]
+    count = np.array(counts)[dice.roll("count", len(counts))]
+    m = world.widest
+    objects = np.zeros((len(count), m, 4), np.int64)
+    objects[..., PLACE] = dice.roll("place", 2**31, (9,)).argsort(1, kind="stable")[:, :m] + 1
+    objects[..., SIZE] = dice.roll("size", 2, (m,)) + 1
+    pairs = pair_table(world, "train" if split in ("held_out", "control") else split)
+    objects[..., COLOUR : SHAPE + 1] = pairs[dice.roll("pair", len(pairs), (m,))]
+    # The edit "replace by a twin" needs two objects that share a colour or a shape: object 2 copies object 1.
+    if m > 2 and world.held_out == 0:
+        for coin, column in enumerate((COLOUR, SHAPE)):
+            copy = twins & (dice.roll("twin", 2) == coin)
+            objects[copy, 2, column] = objects[copy, 1, column]
+    objects[np.arange(m) >= count[:, None]] = 0
+    # Object 0 takes a colour and a shape such that the whole scene falls into its split.
+    remainders = np.array(REMAINDERS.get(split, (3,)))
+    wanted = remainders[dice.roll("remainder", len(remainders))]
+    need = (wanted - checksum(objects[:, 1:]) - objects[:, 0, PLACE]) % 4
+    pairs, choice = pair_table(world, split), dice.roll("first", 2**31)
+    for remainder in range(4):
+        fitting = pairs[pairs.sum(1) % 4 == remainder]
+        mine = need == remainder
+        objects[mine, 0, COLOUR : SHAPE + 1] = fitting[choice[mine] % len(fitting)]
+    return in_reading_order(objects)
+
+
+def pair_table(world, split):
+    """The (colour, shape) pairs that a split may show, (k, 2)."""
+    table = np.stack(np.meshgrid(np.arange(1, 9), np.arange(1, 9), indexing="ij"), -1).reshape(-1, 2)
+    diagonal = diagonal_of(table[:, 0], table[:, 1])
+    if split == "held_out":
+        return table[diagonal < max(world.held_out, 1)]
+    if split == "control":
+        return table[(diagonal >= world.held_out) & (diagonal < 2 * max(world.held_out, 1))]
+    return table[diagonal >= world.held_out]
+
+
+def diagonal_of(colour, shape):
+    """Which of 8 disjoint sets of pairs, each with every colour once and every shape once, this pair is in."""
+    return (shape - 1 - SCRAMBLE[colour - 1]) % 8
+
+
+def checksum(objects):
+    """Sum of colour + shape + place, (b, m, 4) -> (b,); its remainder modulo 4 names the split."""
+    return objects[..., COLOUR:].sum((1, 2))
+
+
+def in_reading_order(objects):
+    """Sort rows by place, empty rows last. (b, m, 4)"""
+    place = objects[..., PLACE]
+    order = np.where(place > 0, place, 99).argsort(1, kind="stable")
+    return np.take_along_axis(objects, order[..., None], 1)
+
+
+def apply_edit(world, split, objects, edit, dice):
+    """The other half of each pair: (b, m, 4), and the two touched rows (b, 2).
+
+    A swap that is impossible (one object, equal attributes, a pair that is held out) becomes a replacement.
+    """
+    b = np.arange(len(objects))
+    count = (objects[..., SHAPE] > 0).sum(1)
+    i = dice.roll("touched", count)
+    odd_one = (objects[..., SHAPE] > 0) & np.stack([most_shared(objects, np.full(len(b), row)).any(1) for row in range(objects.shape[1])], 1)
+    i = np.where((edit == EDITS.index("replace_by_twin")) & odd_one.any(1), odd_one.argmax(1), i)
+    j = (i + 1 + dice.roll("partner", np.maximum(count - 1, 1))) % count
+    swapped = objects.copy()
+    for column, name in ((COLOUR, "swap_colour"), (SHAPE, "swap_shape"), (SIZE, "swap_size"), (PLACE, "swap_place")):
+        mine = b[edit == EDITS.index(name)]
+        swapped[mine, i[mine], column], swapped[mine, j[mine], column] = (
+            objects[mine, j[mine], column],
+            objects[mine, i[mine], column],
+        )
+    changed = (in_reading_order(swapped) != objects).any((1, 2))
+    allowed = world.held_out == 0 or is_allowed(world, split, swapped)
+    use_swap = (changed & allowed)[:, None, None]
+    # A replacement has another colour and another shape and the same sum of both modulo 4. A twin takes the
+    # colour or the shape that two other objects share.
+    pairs = pair_table(world, split)
+    old = objects[b, i, COLOUR : SHAPE + 1]
+    fits = (pairs[None] != old[:, None]).all(-1) & ((pairs.sum(1)[None] - old.sum(1)[:, None]) % 4 == 0)
+    shared = most_shared(objects, i)
+    as_twin = fits & ((pairs[None] == shared[:, None]) & (shared[:, None] > 0)).any(-1)
+    twin = (edit == EDITS.index("replace_by_twin")) & as_twin.any(1)
+    fits = np.where(twin[:, None], as_twin, fits)
+    lottery = np.where(fits, dice.roll("replacement", 2**31, (len(pairs),)), -1)
+    replaced = objects.copy()
+    replaced[b, i, COLOUR : SHAPE + 1] = np.where(fits.any(1)[:, None], pairs[lottery.argmax(1)], old)
+    return in_reading_order(np.where(use_swap, swapped, replaced)), np.stack([i, j], 1)
+
+
+def is_allowed(world, split, objects):
+    """Which scenes show only colour-shape pairs of their split, (b, m, 4) -> (b,)."""
+    diagonal = diagonal_of(objects[..., COLOUR], objects[..., SHAPE])
+    if split in ("held_out", "control"):
+        return np.zeros(len(objects), bool)  # a swap could take the pair away that the split is about
+    return ((objects[..., SHAPE] == 0) | (diagonal >= world.held_out)).all(1)
+
+
+def most_shared(objects, i):
+    """The colour and the shape that at least two objects other than row i have and row i has not, else 0: (b, 2)."""
+    result = np.zeros((len(objects), 2), np.int64)
+    others = objects.copy()
+    others[np.arange(len(objects)), i] = 0
+    for k, column in enumerate((COLOUR, SHAPE)):
+        values = others[..., column]
+        own = objects[np.arange(len(objects)), i, column]
+        twice = ((values[:, :, None] == values[:, None, :]) & (values[:, :, None] > 0)).sum(2) > 1
+        result[:, k] = np.where(twice & (values != own[:, None]), values, 0).max(1)
+    return result

@@ -1,0 +1,59 @@
+"""Words to ids and back, lossless: the words of the grammar are one token each, all else is spelled in bytes.
+
+    ids 0..2: [PAD] [BOS] [EOS]     ids 3..258: bytes     from 259: words
+
+Two word tokens in a row stand for two words with one space between them; any other text between (or around) words is written out as
+UTF-8 bytes, so `decode(encode(text)) == text` for every string, lone surrogates included.
+"""
+
+import re
+
+PAD, BOS, EOS = 0, 1, 2
+FIRST_BYTE, FIRST_WORD = 3, 259
+
+
+class Tokenizer:
+    def __init__(self, words):
+        """words: the known words, without spaces."""
+        self.words = tuple(words)
+        self.ids = {word: FIRST_WORD + i for i, word in enumerate(self.words)}
+        known = "|".join(re.escape(word) for word in sorted(self.words, key=len, reverse=True))
+        self.pattern = re.compile(rf"(?<!\S)(?:{known})(?!\S)")
+        self.size = FIRST_WORD + len(self.words)
+
+    def encode(self, text):
+        """A string -> a list of ids, without [BOS] and [EOS]."""
+        ids, end = [], 0
+        for match in self.pattern.finditer(text):
+            gap = text[end : match.start()]
+            if not (gap == " " and ids and ids[-1] >= FIRST_WORD):
+                ids += spell(gap)
+            ids.append(self.ids[match[0]])
+            end = match.end()
+        return ids + spell(text[end:])
+
+    def decode(self, ids):
+        """Ids -> the string; special tokens are left out. Bytes that are no UTF-8 become the replacement character."""
+        pieces, spelled, after_word = [], bytearray(), False
+        for i in list(ids) + [PAD]:
+            if FIRST_BYTE <= i < FIRST_WORD:
+                spelled.append(i - FIRST_BYTE)
+                continue
+            if spelled:
+                pieces.append(unspell(bytes(spelled)))
+                spelled, after_word = bytearray(), False
+            if i >= FIRST_WORD:
+                pieces.append((" " if after_word else "") + self.words[i - FIRST_WORD])
+                after_word = True
+        return "".join(pieces)
+
+
+def spell(text):
+    return [FIRST_BYTE + byte for byte in text.encode("utf-8", "surrogatepass")]
+
+
+def unspell(data):
+    try:
+        return data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return data.decode("utf-8", "replace")

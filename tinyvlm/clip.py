@@ -1,0 +1,35 @@
+"""CLIP: two towers, unit vectors, one temperature."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from tinyvlm.text import TextTower
+from tinyvlm.vision import VISION_ENCODERS
+
+
+class CLIP(nn.Module):
+    """Radford et al., "Learning transferable visual models from natural language supervision" (2021)."""
+
+    def __init__(self, *, encoder, image_size, dim, depth, heads, text_dim, text_depth, text_heads, vocab, embed_dim):
+        super().__init__()
+        self.vision = VISION_ENCODERS[encoder](image_size=image_size, dim=dim, depth=depth, heads=heads)
+        self.text = TextTower(vocab=vocab, dim=text_dim, depth=text_depth, heads=text_heads)
+        self.image_head = nn.Linear(dim, embed_dim, bias=False)
+        self.text_head = nn.Linear(text_dim, embed_dim, bias=False)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    @property
+    def scale(self):
+        """1 / temperature: starts at 1 / 0.07, at most 100."""
+        return self.log_scale.clamp(max=math.log(100)).exp()
+
+    def encode_image(self, pixels):
+        """(b, 3, H, W) -> unit vectors (b, embed_dim)."""
+        return F.normalize(self.image_head(self.vision(pixels)[1]), dim=-1)
+
+    def encode_text(self, tokens):
+        """(b, t) -> unit vectors (b, embed_dim)."""
+        return F.normalize(self.text_head(self.text(tokens)), dim=-1)

@@ -1,0 +1,97 @@
+"""One dataclass of settings to a typed command line: one flag a field, and nothing is guessed.
+
+A field says its help, and its bounds or choices where it has any:
+
+    steps: int = setting(1000, "optimiser steps", low=1)
+
+Unknown and abbreviated flags are errors, `--compile False` is one too (a switch is `--compile` or `--no-compile`).
+"""
+
+import argparse
+import dataclasses
+import difflib
+import math
+import os
+import sys
+import traceback
+
+
+class UserError(Exception):
+    """The user's input is at fault: exit code 2. The text is "WHAT; WHAT TO DO"."""
+
+
+def setting(default, help, *, low=None, high=None, choices=None):
+    """A dataclass field with the help text, the bounds (inclusive) and the choices of its flag."""
+    return dataclasses.field(default=default, metadata=dict(help=help, low=low, high=high, choices=choices))
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise UserError(f"{message.replace(os.linesep, ' ')}; see --help")
+
+
+def parse(config_class, arguments, description):
+    """Command-line arguments (a list of strings) -> a checked config. Raises UserError."""
+    parser = Parser(description=description, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for field in dataclasses.fields(config_class):
+        flag, meta = "--" + field.name.replace("_", "-"), field.metadata
+        shown = meta["help"] + (f": {', '.join(map(str, meta['choices']))}" if meta["choices"] else "")
+        shown = f"{shown} (default: {field.default if field.default != '' else 'none'})".replace("%", "%%")
+        if field.type is bool:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=field.default, help=shown)
+        else:
+            parser.add_argument(flag, type=field.type, default=field.default, help=shown, metavar=field.type.__name__.upper())
+    known, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        raise UserError(f"unknown argument {unknown[0]!r}{did_you_mean(unknown[0], flags_of(config_class))}; see --help")
+    return check(config_class(**vars(known)))
+
+
+def check(config):
+    """Raise UserError if a field is out of its bounds; returns the config."""
+    for field in dataclasses.fields(config):
+        value, meta, flag = getattr(config, field.name), field.metadata, "--" + field.name.replace("_", "-")
+        if field.type is float and not math.isfinite(value):
+            raise UserError(f"{flag} is {value}; give a finite number")
+        if meta["low"] is not None and value < meta["low"]:
+            raise UserError(f"{flag} is {value}; give at least {meta['low']}")
+        if meta["high"] is not None and value > meta["high"]:
+            raise UserError(f"{flag} is {value}; give at most {meta['high']}")
+        if meta["choices"] and value not in meta["choices"]:
+            raise UserError(f"{flag} is {value!r}{did_you_mean(value, meta['choices'])}; choose one of {', '.join(map(str, meta['choices']))}")
+    return config
+
+
+def flags_of(config_class):
+    names = [(f.name.replace("_", "-"), f.type) for f in dataclasses.fields(config_class)]
+    return ["--" + name for name, _ in names] + ["--no-" + name for name, kind in names if kind is bool]
+
+
+def did_you_mean(word, known):
+    close = difflib.get_close_matches(str(word).split("=")[0], [str(k) for k in known], n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def run_script(main, config_class, description):
+    """Parse sys.argv, call main(config), and turn what goes wrong into one line and an exit code."""
+    try:
+        main(parse(config_class, sys.argv[1:], description))
+        sys.stdout.flush()
+    except UserError as error:
+        fail(error, 2)
+    except KeyboardInterrupt:
+        fail("stopped; start again with --resume to go on from the last save", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:  # whatever else: one line for people, the traceback for TINYVLM_DEBUG=1
+        out_of_memory = isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
+        hint = "try a smaller --batch-size" if out_of_memory else "TINYVLM_DEBUG=1 shows the traceback"
+        fail(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}; {hint}", 1)
+
+
+def fail(message, code):
+    if os.environ.get("TINYVLM_DEBUG") == "1":
+        traceback.print_exc()
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)

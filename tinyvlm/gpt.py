@@ -1,0 +1,40 @@
+"""The decoder: a tiny GPT that takes embeddings, so that image tokens can stand among words."""
+
+import torch
+from torch import nn
+
+from tinyvlm.layers import Block, initialise
+
+MAX_WORDS = 64  # words in one text, and in one description
+
+
+class GPT(nn.Module):
+    """Pre-norm causal transformer with learned positions; Radford et al. (2019).
+
+    Only words have positions here; an image token brings its place in the picture along. So decoders are the same
+    to the last weight whatever the number of image tokens in front of the words.
+    """
+
+    def __init__(self, *, vocab, dim=128, depth=4, heads=4):
+        super().__init__()
+        self.dim = dim
+        self.token, self.position = nn.Embedding(vocab, dim), nn.Embedding(2 * MAX_WORDS, dim)
+        self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth))
+        self.norm, self.head = nn.LayerNorm(dim), nn.Linear(dim, vocab)
+        self.apply(initialise)
+
+    def embed(self, tokens, positions):
+        """tokens, positions: (b, t) -> (b, t, d). Positions 0..63 are a text's, 64..127 a description's."""
+        return self.token(tokens) + self.position(positions)
+
+    def forward(self, x, mask, caches=None):
+        """Embeddings x (b, t, d), mask (b, 1, t, seen) with True = may look -> hidden (b, t, d), normed; `head` makes logits of it.
+
+        caches: one dict for each block, see Attention.
+        """
+        for i, block in enumerate(self.blocks):
+            x = block(x, mask=mask, cache=caches[i] if caches else None)
+        return self.norm(x)
+
+    def new_caches(self):
+        return [{} for _ in self.blocks]

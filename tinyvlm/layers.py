@@ -1,0 +1,90 @@
+"""What every tower is made of: attention, MLP, block.
+
+Shape legend, used in all files:
+    b batch    n image tokens    t text tokens    d model width    h heads    c width of one head    v vocabulary
+"""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import nn
+
+
+class Attention(nn.Module):
+    """Multi-head attention of queries (b, n, d) over themselves or over a context (b, m, context_dim).
+
+    Vaswani et al., "Attention is all you need" (2017). mask: bool, broadcastable to (b, 1, n, m), True = may look.
+    """
+
+    def __init__(self, dim, heads, context_dim=None):
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"width {dim} is not divisible by {heads} heads")
+        self.heads = heads
+        self.query = nn.Linear(dim, dim)
+        self.key_value = nn.Linear(context_dim or dim, 2 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x, context=None, *, mask=None, cache=None):
+        """x (b, n, d) -> (b, n, d). cache: a dict that keeps keys and values of earlier calls; it is extended in place."""
+        q = rearrange(self.query(x), "b n (h c) -> b h n c", h=self.heads)
+        k, v = rearrange(self.key_value(x if context is None else context), "b m (two h c) -> two b h m c", two=2, h=self.heads)
+        if cache is not None:
+            if "k" in cache:
+                k, v = torch.cat([cache["k"], k], dim=2), torch.cat([cache["v"], v], dim=2)
+            cache["k"], cache["v"] = k, v
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.out(rearrange(y, "b h n c -> b n (h c)"))
+
+
+class MLP(nn.Module):
+    """Two linear layers with a GELU between them, (..., d) -> (..., d)."""
+
+    def __init__(self, dim, hidden=None, out=None):
+        super().__init__()
+        hidden = hidden or 4 * dim
+        self.up, self.down = nn.Linear(dim, hidden), nn.Linear(hidden, out or dim)
+
+    def forward(self, x):
+        return self.down(F.gelu(self.up(x)))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: the residual is taken before the norm. With context_dim, a cross-attention in between."""
+
+    def __init__(self, dim, heads, context_dim=None):
+        super().__init__()
+        self.norm_attention, self.attention = nn.LayerNorm(dim), Attention(dim, heads)
+        if context_dim:
+            self.norm_cross, self.cross = nn.LayerNorm(dim), Attention(dim, heads, context_dim)
+        self.norm_mlp, self.mlp = nn.LayerNorm(dim), MLP(dim)
+
+    def forward(self, x, context=None, *, mask=None, cache=None):
+        x = x + self.attention(self.norm_attention(x), mask=mask, cache=cache)
+        if context is not None:
+            x = x + self.cross(self.norm_cross(x), context)
+        return x + self.mlp(self.norm_mlp(x))
+
+
+def sine_cosine(points, dim):
+    """2-D sine-cosine code of points (n, 2) in [0, 1]: (n, dim), amplitude 1. MAE, He et al. (2021), appendix A.1."""
+    frequency = torch.pi * 14 / 4 ** (torch.arange(dim // 4) * 4 / dim * 2)
+    angle = points[:, :, None] * frequency  # (n, 2, dim / 4)
+    return rearrange([angle.sin(), angle.cos()], "two n xy f -> n (xy two f)")
+
+
+def grid_points(side):
+    """The middles of a side x side grid over the unit square, row by row: (side * side, 2) as (x, y)."""
+    line = (torch.arange(side) + 0.5) / side
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    return torch.stack([x, y], -1).reshape(-1, 2)
+
+
+def initialise(module):
+    """Linear weights N(0, 1/fan_in), capped at 0.5 / sqrt; biases 0. Call once on a whole tower (`tower.apply(initialise)`)."""
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.5 * module.in_features**-0.5)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Embedding):
+        nn.init.normal_(module.weight, std=0.5)

@@ -1,0 +1,69 @@
+"""Projectors: vision tokens (b, n, vision_dim) -> image tokens among words (b, num_tokens, text_dim)."""
+
+import torch
+from torch import nn
+
+from tinyvlm.layers import MLP, Block, grid_points, initialise, sine_cosine
+
+
+class Linear(nn.Module):
+    """One matrix; LLaVA, Liu et al. (2023)."""
+
+    def __init__(self, *, vision_dim, text_dim, num_patches):
+        super().__init__()
+        self.num_tokens = num_patches
+        self.project = nn.Linear(vision_dim, text_dim)
+        self.apply(initialise)
+
+    def forward(self, tokens):
+        return self.project(tokens)
+
+
+class TwoLayerMLP(nn.Module):
+    """Two layers with a GELU; LLaVA-1.5, Liu et al. (2023)."""
+
+    def __init__(self, *, vision_dim, text_dim, num_patches):
+        super().__init__()
+        self.num_tokens = num_patches
+        self.project = MLP(vision_dim, hidden=2 * text_dim, out=text_dim)
+        self.apply(initialise)
+
+    def forward(self, tokens):
+        return self.project(tokens)
+
+
+class QFormer(nn.Module):
+    """Learned queries read the picture; BLIP-2, Li et al. (2023).
+
+    The queries start as the position codes of points spread over the picture, and queries and keys start with the same matrix, so that
+    at first each query reads around its own point (compare the anchor points of DETR's successors).
+    """
+
+    def __init__(self, *, vision_dim, text_dim, num_patches, queries=32, depth=2, heads=4):
+        super().__init__()
+        self.num_tokens = queries
+        self.enter = nn.Linear(vision_dim, text_dim)
+        self.blocks = nn.ModuleList(Block(text_dim, heads, context_dim=text_dim) for _ in range(depth))
+        self.norm, self.leave = nn.LayerNorm(text_dim), nn.Linear(text_dim, text_dim)
+        self.apply(initialise)
+        self.query = nn.Parameter(sine_cosine(spread_points(queries), text_dim))
+        side = round(num_patches**0.5)
+        self.register_buffer("position", sine_cosine(grid_points(side), text_dim), persistent=False)
+        for block in self.blocks:
+            block.cross.key_value.weight.data[:text_dim] = block.cross.query.weight.data
+
+    def forward(self, tokens):
+        context = self.enter(tokens) + self.position
+        x = self.query.expand(len(tokens), -1, -1)
+        for block in self.blocks:
+            x = block(x, context)
+        return self.leave(self.norm(x))
+
+
+def spread_points(n):
+    """n points that cover the unit square evenly, (n, 2): Roberts' R2 sequence (2018)."""
+    k = torch.arange(1, n + 1)[:, None]
+    return (0.5 + k * torch.tensor([0.7548776662466927, 0.5698402909980532])) % 1
+
+
+PROJECTORS = {"linear": Linear, "mlp": TwoLayerMLP, "qformer": QFormer}

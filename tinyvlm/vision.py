@@ -1,0 +1,56 @@
+"""Vision encoders: pictures (b, 3, H, W) -> patch tokens (b, 196, d) and one pooled vector (b, d)."""
+
+import torch
+from einops.layers.torch import Rearrange
+from torch import nn
+
+from tinyvlm.layers import Block, grid_points, initialise, sine_cosine
+
+GRID = 14  # patches along a side; the picture's side is GRID * patch_size
+
+
+class ViT(nn.Module):
+    """Vision transformer, Dosovitskiy et al. (2020), with fixed sine-cosine positions and mean pooling.
+
+    Pixels come as uint8 (b, 3, 14 p, 14 p). The tokens are what the last block gives, normed; their mean is the pooled vector.
+    """
+
+    num_tokens = GRID * GRID
+
+    def __init__(self, *, image_size=56, dim=64, depth=4, heads=2):
+        super().__init__()
+        if image_size % GRID:
+            raise ValueError(f"image size {image_size} is not a multiple of {GRID}")
+        self.dim = dim
+        self.patch = self.patch_embedding(image_size // GRID, dim)
+        self.register_buffer("position", sine_cosine(grid_points(GRID), dim), persistent=False)
+        self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(dim)
+        self.apply(initialise)
+
+    def patch_embedding(self, p, dim):
+        return nn.Sequential(Rearrange("b c (i p) (j q) -> b (i j) (p q c)", p=p, q=p), nn.Linear(p * p * 3, dim))
+
+    def forward(self, pixels):
+        x = self.patch(pixels.float() / 127.5 - 1) + self.position
+        for block in self.blocks:
+            x = block(x)
+        tokens = self.norm(x)
+        return tokens, tokens.mean(1)
+
+
+class StemViT(ViT):
+    """The same with three small convolutions before the grid: shapes are seen earlier. Xiao et al., "Early convolutions" (2021)."""
+
+    def patch_embedding(self, p, dim):
+        return nn.Sequential(
+            nn.Conv2d(3, dim // 2, 3, stride=2, padding=1),
+            nn.GELU(),
+            nn.Conv2d(dim // 2, dim, 3, stride=p // 2, padding=1),
+            nn.GELU(),
+            nn.Conv2d(dim, dim, 3, padding=1),
+            Rearrange("b d i j -> b (i j) d"),
+        )
+
+
+VISION_ENCODERS = {"vit": ViT, "stem": StemViT}
