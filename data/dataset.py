@@ -120,7 +120,7 @@ class Conversations:
             blind_from=1 + self.number - self.blind,
         )
         pixels = render(self.world, scenes, self.image_size, self.device) if with_pixels else torch.zeros(b, 0)
-        described = to_tokens(language.caption(shuffled(scenes.objects, dice)), end=())
+        described = phrases(shuffled(scenes.objects, dice))
         arrays = [torch.from_numpy(a).to(self.device) for a in (described, *packed)]
         return TalkBatch(pixels, *arrays)
 
@@ -134,6 +134,15 @@ def shuffled(objects, dice):
     """The objects in random order, empty rows last: what the language stage reads instead of a picture."""
     lottery = dice.roll("order", 2**31, (objects.shape[1],)) + (objects[..., SHAPE] == 0) * 2**32
     return np.take_along_axis(objects, lottery.argsort(1)[..., None], 1)
+
+
+def phrases(objects):
+    """Each object as a bag of words, (b, m, 4) -> tokens (b, m, 5): size, colour, shape and one or two words for its place."""
+    b, m, _ = objects.shape
+    flat = objects.reshape(b * m, 4)
+    ids = np.concatenate([language.nouns(flat), language.PLACE_WORDS[flat[:, PLACE]]], 1)
+    ids[flat[:, SHAPE] == 0] = -1
+    return np.where(ids >= 0, ids + FIRST_WORD, PAD).reshape(b, m, 5)
 
 
 def pack(segments, blind_from=None):

@@ -129,13 +129,13 @@ def sample(world, seed, split, indices):
 
 
 def first_of_pair(world, split, dice, twins):
-    """Objects (b, m, 4) of the even samples. The last object drawn makes the checksum fit the split."""
+    """Objects (b, m, 4) of the even samples, m the most that the split may have. The last object drawn makes the checksum fit the split."""
     low, high = world.min_objects, world.max_objects
     if split == "more":
         low, high = world.max_objects + 1, world.widest
     counts = [n for n in range(low, high + 1) for _ in range(1 if n == 1 and high > 1 else 2)]
     count = np.array(counts)[dice.roll("count", len(counts))]
-    m = world.widest
+    m = high
     objects = np.zeros((len(count), m, 4), np.int64)
     objects[..., PLACE] = dice.roll("place", 2**31, (9,)).argsort(1, kind="stable")[:, :m] + 1
     objects[..., SIZE] = dice.roll("size", 2, (m,)) + 1

@@ -5,7 +5,7 @@ from torch import nn
 
 from tinyvlm.layers import Block, initialise
 
-MAX_WORDS = 64  # words in one text, and in one description
+MAX_WORDS = 64  # in one text
 
 
 class GPT(nn.Module):
@@ -18,13 +18,13 @@ class GPT(nn.Module):
     def __init__(self, *, vocab, dim=128, depth=4, heads=4):
         super().__init__()
         self.dim = dim
-        self.token, self.position = nn.Embedding(vocab, dim), nn.Embedding(2 * MAX_WORDS, dim)
+        self.token, self.position = nn.Embedding(vocab, dim), nn.Embedding(MAX_WORDS, dim)
         self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth))
         self.norm, self.head = nn.LayerNorm(dim), nn.Linear(dim, vocab)
         self.apply(initialise)
 
     def embed(self, tokens, positions):
-        """tokens, positions: (b, t) -> (b, t, d). Positions 0..63 are a text's, 64..127 a description's."""
+        """tokens, positions: (b, t) -> (b, t, d). A position counts the words of a text from 0."""
         return self.token(tokens) + self.position(positions)
 
     def forward(self, x, mask, caches=None):

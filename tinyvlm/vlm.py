@@ -5,7 +5,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from data.tokenizer import BOS, EOS, PAD
-from tinyvlm.gpt import MAX_WORDS
 from tinyvlm.layers import grid_points, sine_cosine
 
 
@@ -25,9 +24,9 @@ class VLM(nn.Module):
         return self.projector(tokens + self.place)
 
     def read(self, description):
-        """A description in words (b, p) in the place of the image tokens -> (b, p, d), and which are there (b, p)."""
-        position = torch.arange(description.shape[1], device=description.device) + MAX_WORDS
-        return self.decoder.embed(description, position.expand_as(description)), description != PAD
+        """Phrases, one for each object, as bags of words (b, m, 5) in the place of the image tokens: (b, m, d), there (b, m)."""
+        spoken = (description != PAD)[..., None]
+        return (self.decoder.token(description) * spoken).sum(2), spoken.any(2)[..., 0]
 
     def fuse(self, prefix, text, position):
         """[BOS], prefix (b, n, d) and text (b, t) as one row of embeddings (b, 1 + n + t, d)."""
@@ -47,6 +46,47 @@ class VLM(nn.Module):
         logits = self.decoder.head(hidden[batch.learn])
         loss[batch.learn] = F.cross_entropy(logits.float(), batch.text[batch.learn], reduction="none")
         return loss
+
+
+    @torch.no_grad()
+    def generate(self, prefix, prompts, *, max_new, blind=False, temperature=0.0, top_k=0, generator=None):
+        """Words after each prompt: prefix (b, n, d), prompts (b, p) right-padded, perhaps empty -> tokens (b, <= max_new).
+
+        Greedy at temperature 0, else sampled from the top_k (0: all). What follows [EOS] is [PAD]. The keys and values of all
+        earlier tokens are cached; a row's padding is never seen, so a row says the same alone and in a batch.
+        """
+        b, n, _ = prefix.shape
+        there = prompts != PAD
+        length = there.sum(1)
+        position = torch.arange(prompts.shape[1], device=prefix.device).expand_as(prompts)
+        mask = fusion_mask(n, None, there.long(), torch.full_like(there, blind))
+        caches = self.decoder.new_caches()
+        hidden = self.decoder(self.fuse(prefix, prompts, position), mask, caches)
+        last = hidden[torch.arange(b, device=prefix.device), n + length]
+        seen = torch.cat([torch.ones(b, 1 + n, dtype=torch.bool, device=prefix.device), there], 1)
+        if blind:
+            seen[:, 1 : 1 + n] = False
+        words, ended = [], torch.zeros(b, dtype=torch.bool, device=prefix.device)
+        for step in range(max_new):
+            token = choose(self.decoder.head(last).float(), temperature, top_k, generator).masked_fill(ended, PAD)
+            words.append(token)
+            ended = ended | (token == EOS)
+            if ended.all() or step + 1 == max_new:
+                break
+            seen = torch.cat([seen, torch.ones_like(seen[:, :1])], 1)
+            x = self.decoder.embed(token[:, None], (length + step)[:, None])
+            last = self.decoder(x, seen[:, None, None], caches)[:, 0]
+        return torch.stack(words, 1)
+
+
+def choose(logits, temperature, top_k, generator):
+    """Logits (b, v) -> tokens (b,)."""
+    if temperature == 0:
+        return logits.argmax(-1)
+    if top_k:
+        least = logits.topk(min(top_k, logits.shape[-1])).values[:, -1:]
+        logits = logits.masked_fill(logits < least, float("-inf"))
+    return torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)[:, 0]
 
 
 def fusion_mask(n, there, segment, blind):

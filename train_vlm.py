@@ -1,0 +1,299 @@
+"""Train a vision-language model: encode, project, decode, in the stages of LLaVA.
+
+    python train_vlm.py --projector qformer     # needs the encoder that train_clip.py makes
+    python train_vlm.py --projector mlp
+    python train_vlm.py --stages instruct --shares 1 --train-instruct "*"   # one stage, everything trained
+
+language: the decoder alone learns the language of the world, with a few bags of words in the place of the picture.
+align: the projector learns to make pictures look like those words; encoder and decoder are frozen.
+instruct: projector and decoder learn together, from captions and questions.
+"""
+
+import dataclasses
+import inspect
+import time
+
+import numpy as np
+import torch
+
+from data import language, questions
+from data.dataset import Conversations, to_tokens, tokenizer
+from data.render import render
+from data.scene import WORLDS, sample
+from tinyvlm import metrics, plots, run
+from tinyvlm.config import UserError, run_script, setting
+from tinyvlm.gpt import GPT, MAX_WORDS
+from tinyvlm.projectors import PROJECTORS
+from tinyvlm.vision import VISION_ENCODERS
+from tinyvlm.vlm import VLM
+
+STAGES = ("language", "align", "instruct")
+
+
+@dataclasses.dataclass
+class Config:
+    projector: str = setting("qformer", "from vision tokens to image tokens", choices=tuple(PROJECTORS))
+    out: str = setting("", "folder for the checkpoint, the log, the metrics and the pictures; if empty runs/vlm-PROJECTOR")
+    resume: bool = setting(False, "go on from the last checkpoint in --out")
+    seed: int = setting(0, "seed of the weights and of the training pictures", low=0, high=2**31)
+    device: str = setting("auto", "auto, cpu, cuda or cuda:N")
+    clip: str = setting("runs/clip", "checkpoint (or its folder) of train_clip.py that holds the encoder")
+    encoder_init: str = setting("clip", "where the encoder's weights come from", choices=("clip", "random"))
+    steps: int = setting(2600, "optimiser steps of all stages", low=1)
+    stages: str = setting("language,align,instruct", "which stages, in order, separated by commas")
+    shares: str = setting("0.30,0.10,0.60", "each stage's share of the steps, separated by commas; they add up to 1")
+    train_language: str = setting("decoder.*", "patterns of the parameters that stage language trains, separated by commas")
+    train_align: str = setting("projector.*", "the same for stage align")
+    train_instruct: str = setting("projector.*,decoder.*", "the same for stage instruct")
+    batch_size: int = setting(32, "pictures in a step", low=1)
+    questions: int = setting(9, "questions about each picture", low=1, high=64)
+    blind: int = setting(1, "how many of them are asked without the picture, which makes the blind model honest", low=0)
+    lr: float = setting(1e-3, "AdamW's learning rate", low=0.0, high=1.0)
+    muon_lr: float = setting(1e-2, "Muon's learning rate, for the matrices inside the blocks", low=0.0, high=1.0)
+    weight_decay: float = setting(0.01, "weight decay of AdamW's matrices", low=0.0, high=1.0)
+    warmup: int = setting(30, "steps until the full learning rate, in each stage", low=0)
+    world: str = setting("default", "default (1 to 3 objects) or full (1 to 6)", choices=tuple(WORLDS))
+    held_out: int = setting(0, "colour-shape pairs (of each colour) that training never shows", low=0, high=4)
+    queries: int = setting(32, "queries of the Q-Former", low=1, high=196)
+    dim: int = setting(128, "width of the decoder", low=8)
+    depth: int = setting(4, "blocks of the decoder", low=1)
+    heads: int = setting(4, "attention heads of the decoder", low=1)
+    log_every: int = setting(10, "steps between lines of the log", low=1)
+    eval_every: int = setting(200, "steps between validations (and saves)", low=1)
+    eval_items: int = setting(250, "minimal pairs of each question family, and twice as many captions, in the final test", low=1)
+
+
+def world_of(config):
+    """The world that the settings name: World."""
+    return dataclasses.replace(WORLDS[config.world], held_out=config.held_out)
+
+
+def build(config, encoder):
+    """A fresh VLM. `encoder`: the vision encoder's name and sizes. Each part is initialised from the seed by itself,
+    so that runs with different projectors share encoder and decoder to the last bit."""
+    try:
+        sizes = {k: encoder[k] for k in ("image_size", "dim", "depth", "heads")}
+        vision = run.seeded(lambda: VISION_ENCODERS[encoder["encoder"]](**sizes), config.seed)
+        decoder = run.seeded(lambda: GPT(vocab=tokenizer.size, dim=config.dim, depth=config.depth, heads=config.heads), config.seed + 1)
+        projector = PROJECTORS[config.projector]
+        own = own_settings(projector, queries=config.queries)
+        shape = dict(vision_dim=vision.dim, text_dim=config.dim, num_patches=vision.num_tokens)
+        return VLM(vision, run.seeded(lambda: projector(**shape, **own), config.seed + 2), decoder)
+    except ValueError as error:
+        raise UserError(f"{error}; change the sizes")
+
+
+def own_settings(projector, **given):
+    """Those of the given settings that the projector has. UserError if another one was changed from its default."""
+    known = inspect.signature(projector).parameters
+    defaults = {f.name: f.default for f in dataclasses.fields(Config)}
+    for name, value in given.items():
+        if name not in known and value != defaults[name]:
+            raise UserError(f"this projector has no setting --{name}; leave it out or choose another --projector")
+    return {name: value for name, value in given.items() if name in known}
+
+
+def plan(config):
+    """The stages of a run: [(name, first step, end, patterns)]. UserError if the settings make no sense."""
+    names, shares = config.stages.split(","), config.shares.split(",")
+    for name in names:
+        if name not in STAGES:
+            raise UserError(f"--stages names {name!r}; choose from {', '.join(STAGES)}")
+    try:
+        shares = [float(share) for share in shares]
+    except ValueError:
+        raise UserError(f"--shares is {config.shares!r}; give numbers such as 0.3,0.1,0.6")
+    if len(shares) != len(names) or abs(sum(shares) - 1) > 1e-6 or min(shares) <= 0:
+        raise UserError(f"--shares {config.shares} does not fit --stages {config.stages}; give one positive share a stage, 1 in all")
+    ends = [round(config.steps * sum(shares[: k + 1])) for k in range(len(names))]
+    patterns = [getattr(config, "train_" + name).split(",") for name in names]
+    return [(name, first, end, list(p)) for name, first, end, p in zip(names, [0] + ends, ends, patterns)]
+
+
+def main(config):
+    """Train, test, save: returns what metrics.json holds."""
+    # 1. Device, folder, world, encoder.
+    device = run.pick_device(config.device)
+    config = dataclasses.replace(config, out=config.out or f"runs/vlm-{config.projector}")
+    if config.blind >= config.questions:
+        raise UserError(f"--blind {config.blind} leaves no question with a picture; give more --questions")
+    stages = plan(config)
+    encoder, weights = encoder_of(config)
+    model = build(config, encoder)
+    if weights:
+        run.load_weights(model.vision, weights, config.clip)
+    for name, _, _, patterns in stages:
+        run.freeze(model, patterns)
+    model = model.to(device)
+    data = Conversations(world_of(config), config.seed, encoder["image_size"], device, config.questions, config.blind)
+    folder = run.open_folder(config.out, config, config.resume)
+
+    # 2. A run that is to go on.
+    start, seconds, saved = 0, 0.0, None
+    if config.resume:
+        saved = run.load_checkpoint(folder / "last.pt", "vlm")
+        run.check_resume(config, saved["config"], ("out", "resume", "device", "clip", "log_every", "eval_every", "eval_items"), folder / "last.pt")
+        run.load_weights(model, saved["model"], folder / "last.pt")
+        start, seconds = saved["step"], saved["seconds"]
+        run.cut_log(folder, start)
+        if start == config.steps:
+            print(f"{folder / 'last.pt'} is finished ({start} steps); nothing to do")
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters on {device}; {config.world} world; {model.projector.num_tokens} image tokens")
+
+    # 3. The loop, stage by stage: picture (or words), projector, decoder, loss, step.
+    progress = run.bar(config.steps, start, "vlm")
+    for stage, first, end, patterns in stages:
+        if start >= end:
+            continue
+        run.freeze(model, patterns)
+        optimisers = run.make_optimisers(model, config.lr, config.muon_lr, config.weight_decay)
+        if saved and start > first:
+            for optimiser, state in zip(optimisers, saved["optimisers"]):
+                optimiser.load_state_dict(state)
+        for step in range(max(start, first), end):
+            began = time.time()
+            run.set_rate(optimisers, run.rate_at(step - first, end - first, config.warmup))
+            indices = step * config.batch_size + np.arange(config.batch_size)
+            batch = data.batch("train", indices, with_pixels=stage != "language")
+            with run.precision(device):
+                prefix, there = model.read(batch.description) if stage == "language" else (model.see(batch.pixels), None)
+                loss = model(prefix, there, batch)[batch.learn].mean()
+            run.update(optimisers, list(model.parameters()), loss, step)
+            seconds += time.time() - began
+
+            done = step + 1
+            progress.set_postfix_str(f"{stage}, loss {loss.item():.3f}, {done * config.batch_size / seconds:.0f} images/s")
+            progress.update()
+            if done % config.log_every == 0 or done == config.steps:
+                run.append_log(folder, done, stage=stage, loss=loss.item())
+            if done % config.eval_every == 0 or done == config.steps:
+                run.append_log(folder, done, **quick_scores(model, data, stage))
+                run.save_checkpoint(
+                    folder / "last.pt", kind="vlm", config=config, step=done, model=model, optimisers=optimisers, seconds=seconds, encoder=encoder
+                )
+    progress.close()
+
+    # 4. The test split: table, metrics, pictures.
+    rows, numbers = test(model, data, config)
+    run.print_table("test split", rows)
+    result = dict(seconds=round(seconds, 1), images_per_second=round(config.steps * config.batch_size / seconds, 1), **numbers)
+    run.write_metrics(folder, result)
+    plots.curves(run.read_log(folder), folder / "curves.png")
+    show_samples(model, data, folder / "samples.png")
+    print(f"{seconds:.0f} s of training, {result['images_per_second']:.0f} images/s; {folder}/samples.png shows what it says")
+    return result
+
+
+def encoder_of(config):
+    """The encoder's name and sizes, and its weights: from the CLIP checkpoint, or None for random ones."""
+    if config.encoder_init == "random":
+        return dict(encoder="stem", image_size=56, dim=64, depth=2, heads=2), None
+    saved = run.load_checkpoint(config.clip, "clip")
+    weights = {name[len("vision.") :]: w for name, w in saved["model"].items() if name.startswith("vision.")}
+    return {k: saved["config"][k] for k in ("encoder", "image_size", "dim", "depth", "heads")}, weights
+
+
+# ---------------------------------------------------------------- what it says
+
+
+def see_all(model, pixels, chunk=128):
+    return torch.cat([model.see(p) for p in pixels.split(chunk)])
+
+
+def respond(model, prefix, prompts, blind=False, chunk=256):
+    """Greedy answers to prompts (a list of strings, "" for a caption) about image tokens (b, n, d): a list of strings."""
+    rows = [tokenizer.encode(p) for p in prompts]
+    width = max(len(r) for r in rows)
+    padded = torch.tensor([r + [0] * (width - len(r)) for r in rows], dtype=torch.long, device=prefix.device).reshape(len(rows), width)
+    said = []
+    for image, question in zip(prefix.split(chunk), padded.split(chunk)):
+        tokens = model.generate(image, question, max_new=MAX_WORDS - width, blind=blind)
+        said += [tokenizer.decode(row) for row in tokens.tolist()]
+    return said
+
+
+@torch.no_grad()
+def caption_test(model, data, split, items):
+    """Captions of `items` pictures (no two of one minimal pair) scored fact by fact: metrics.caption_scores."""
+    scenes = sample(data.world, data.seed, split, np.arange(0, 2 * items, 2))
+    prefix = see_all(model, render(data.world, scenes, data.image_size, data.device))
+    return metrics.caption_scores(respond(model, prefix, [""] * items), scenes.objects)
+
+
+@torch.no_grad()
+def vqa_test(model, data, split, items):
+    """Every family on `items` minimal pairs: {family: (right with picture (2 items,), right without, pair numbers)}."""
+    result = {}
+    for family in questions.FAMILIES:
+        try:
+            pairs = questions.pairs(data.world, data.seed, split, family, items)
+        except ValueError:
+            continue
+        indices = (pairs.indices[:, None] + [0, 1]).reshape(-1)
+        prefix = see_all(model, render(data.world, sample(data.world, data.seed, split, indices), data.image_size, data.device))
+        rows, answers = pairs.rows.repeat(2, 0), pairs.answers.reshape(-1)
+        asked = [language.text(ids) for ids in language.ask(rows)]
+        wanted = [language.text(ids) for ids in language.reply(rows, answers)]
+        seeing, blind = (metrics.is_right(respond(model, prefix, asked, blind=b), wanted) for b in (False, True))
+        result[family] = seeing, blind, indices // 2
+    return result
+
+
+def quick_scores(model, data, stage):
+    """Validation with pictures, a small one; before any picture was seen there is nothing to say."""
+    if stage == "language":
+        return {}
+    model.eval()
+    captions, answers = caption_test(model, data, "val", 64), vqa_test(model, data, "val", 24)
+    model.train()
+    vqa = float(np.mean([right.mean() for right, _, _ in answers.values()]))
+    return dict(val_fact_f1=captions["fact_f1"], val_exact_caption=captions["exact_caption"], val_vqa=vqa)
+
+
+def test(model, data, config):
+    """The numbers of DESIGN section 4: rows for the table and a flat dict for metrics.json."""
+    model.eval()
+    captions = caption_test(model, data, "test", 2 * config.eval_items)
+    families = vqa_test(model, data, "test", config.eval_items)
+    model.train()
+    items = 2 * config.eval_items
+    span = metrics.share_interval
+    rows = [
+        ("fact F1 of captions", captions["fact_f1"], captions["fact_f1_interval"], items, "shape, colour and size of each object"),
+        ("exact captions", captions["exact_caption"], span(captions["exact_caption"] * items, items), items, "all objects, all attributes, in order"),
+        ("unparseable captions", captions["unparseable"], span(captions["unparseable"] * items, items), items, "count as saying nothing true"),
+    ]
+    numbers = {k: float(captions[k]) for k in ("fact_f1", "fact_precision", "fact_recall", "exact_caption", "unparseable")}
+    for family, (seeing, blind, pair) in families.items():
+        chance = questions.CHANCE[family]
+        rows.append((f"VQA {family}", seeing.mean(), metrics.group_interval(seeing, pair), items, f"chance {chance:.3f}, blind {blind.mean():.3f}"))
+        numbers[f"vqa_{family}"], numbers[f"vqa_blind_{family}"] = float(seeing.mean()), float(blind.mean())
+    seeing, blind = (np.mean([f[k].mean() for f in families.values()]) for k in (0, 1))
+    chance = float(np.mean([questions.CHANCE[f] for f in families]))
+    everything = [np.concatenate([f[k] for f in families.values()]) for k in (0, 1, 2)]
+    for name, value, k in (("VQA, mean of families", seeing, 0), ("the same without picture", blind, 1)):
+        rows.append((name, value, metrics.group_interval(everything[k], everything[2]), len(everything[k]), f"chance {chance:.3f}"))
+    return rows, numbers | dict(vqa=float(seeing), vqa_blind=float(blind), vqa_chance=chance)
+
+
+@torch.no_grad()
+def show_samples(model, data, path, items=8):
+    """A page of test pictures with what the model says of them, judged against the scene."""
+    model.eval()
+    indices = np.arange(0, 4 * items, 4)
+    scenes = sample(data.world, data.seed, "test", indices)
+    pixels = render(data.world, scenes, data.image_size, data.device)
+    prefix = see_all(model, pixels)
+    rows, answers = questions.about(data.seed, "test", indices, scenes.objects, questions.FAMILIES, 3)
+    lines = [[plots.judged_caption(c, s)] for c, s in zip(respond(model, prefix, [""] * items), scenes.objects)]
+    for q in range(3):
+        asked = [language.text(i) for i in language.ask(rows[:, q])]
+        wanted = [language.text(i) for i in language.reply(rows[:, q], answers[:, q])]
+        for line, question, said, right in zip(lines, asked, respond(model, prefix, asked), wanted):
+            line.append([(question + " ", None), (said, said == right)])
+    plots.page(pixels, lines, path)
+    model.train()
+
+
+if __name__ == "__main__":
+    run_script(main, Config, __doc__)
