@@ -97,7 +97,7 @@ def main(config):
     for step in range(start, config.steps):
         began = time.time()
         run.set_rate(optimisers, run.rate_at(step, config.steps, config.warmup))
-        batch = data.batch("train", np.arange(step, step + 1)[:, None] * config.batch_size + np.arange(config.batch_size))
+        batch = data.batch("train", step * config.batch_size + np.arange(config.batch_size))
         with run.precision(device):
             image, text = model.encode_image(batch.pixels), model.encode_text(batch.tokens)
         loss = LOSSES[config.loss](image.float(), text.float(), model.scale, batch.positives)

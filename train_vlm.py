@@ -200,14 +200,16 @@ def see_all(model, pixels, chunk=128):
     return torch.cat([model.see(p) for p in pixels.split(chunk)])
 
 
-def respond(model, prefix, prompts, blind=False, chunk=256):
-    """Greedy answers to prompts (a list of strings, "" for a caption) about image tokens (b, n, d): a list of strings."""
+def respond(model, prefix, prompts, chunk=256, **options):
+    """Answers to prompts (a list of strings, "" for a caption) about image tokens (b, n, d): a list of strings.
+
+    options: of VLM.generate; greedy if none are given."""
     rows = [tokenizer.encode(p) for p in prompts]
     width = max(len(r) for r in rows)
     padded = torch.tensor([r + [0] * (width - len(r)) for r in rows], dtype=torch.long, device=prefix.device).reshape(len(rows), width)
     said = []
     for image, question in zip(prefix.split(chunk), padded.split(chunk)):
-        tokens = model.generate(image, question, max_new=MAX_WORDS - width, blind=blind)
+        tokens = model.generate(image, question, max_new=MAX_WORDS - width, **options)
         said += [tokenizer.decode(row) for row in tokens.tolist()]
     return said
 

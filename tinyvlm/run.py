@@ -203,7 +203,7 @@ def save_checkpoint(path, *, kind, config, step, model, optimisers=(), **more):
     """One file: format, kind ("clip" or "vlm"), config, step, weights, optimisers and what `more` adds."""
     content = dict(
         format=FORMAT, kind=kind, config=dataclasses.asdict(config), step=step, model=model.state_dict(),
-        optimisers=[o.state_dict() for o in optimisers], versions=dict(torch=torch.__version__, python=platform.python_version()), **more,
+        optimisers=[o.state_dict() for o in optimisers], versions=dict(torch=str(torch.__version__), python=platform.python_version()), **more,
     )  # fmt: skip
     buffer = io.BytesIO()
     torch.save(content, buffer)

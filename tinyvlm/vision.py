@@ -36,7 +36,7 @@ class ViT(nn.Module):
         for block in self.blocks:
             x = block(x)
         tokens = self.norm(x)
-        return tokens, tokens.mean(1)
+        return tokens, tokens.amax(1)
 
 
 class StemViT(ViT):

@@ -30,8 +30,7 @@ class VLM(nn.Module):
 
     def fuse(self, prefix, text, position):
         """[BOS], prefix (b, n, d) and text (b, t) as one row of embeddings (b, 1 + n + t, d)."""
-        start = torch.full_like(text[:, :1], BOS)
-        words = self.decoder.embed(torch.cat([start, text], 1), torch.cat([0 * start, position], 1))
+        words = self.decoder.embed(F.pad(text, (1, 0), value=BOS), F.pad(position, (1, 0)))
         return torch.cat([words[:, :1], prefix, words[:, 1:]], 1)
 
     def forward(self, prefix, there, batch):

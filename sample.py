@@ -1,0 +1,183 @@
+"""Show a checkpoint a picture: words out, and a page with the pictures and the words.
+
+    python sample.py                                          # captions and answers for pictures of the test split
+    python sample.py --question "what colour is the circle?"  # your question
+    python sample.py --image picture.png                      # your picture, of any size
+    python sample.py --checkpoint runs/clip                   # CLIP: which caption fits best
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from data import language, questions
+from data.dataset import to_tokens, tokenizer
+from data.render import render
+from data.scene import COLOUR, PLACE, SHAPE, sample
+from data.tokenizer import BOS
+from tinyvlm import plots, run
+from tinyvlm.config import UserError, run_script, setting
+from tinyvlm.gpt import MAX_WORDS
+
+
+@dataclasses.dataclass
+class Config:
+    checkpoint: str = setting("runs/vlm-qformer", "checkpoint, or its folder, of train_vlm.py or train_clip.py")
+    image: str = setting("", "a picture file of yours; if empty, pictures of the test split")
+    question: str = setting("", "a question; if empty, some of the world's own")
+    items: int = setting(8, "pictures of the test split", low=1, high=64)
+    start: int = setting(0, "first sample of the test split", low=0)
+    temperature: float = setting(0.0, "0 says the likeliest words, more says others too", low=0.0, high=10.0)
+    top_k: int = setting(0, "with a temperature: choose among the k likeliest words only, 0 among all", low=0)
+    seed: int = setting(0, "seed of the choice, with a temperature", low=0, high=2**31)
+    device: str = setting("auto", "auto, cpu, cuda or cuda:N")
+    out: str = setting("", "file of the page; if empty samples-of-yours.png beside the checkpoint")
+
+
+def main(config):
+    """Print what the model says and write the page; returns the page's path."""
+    device = run.pick_device(config.device)
+    saved = run.load_checkpoint(config.checkpoint)
+    path = Path(config.checkpoint)
+    folder = path if path.is_dir() else path.parent
+    out = Path(config.out) if config.out else folder / "samples-of-yours.png"
+    if not out.parent.is_dir():
+        raise UserError(f"there is no folder {out.parent}; name another --out")
+    if saved["kind"] == "clip":
+        rank_captions(config, saved, path, out, device)
+    else:
+        describe(config, saved, path, out, device)
+    print(f"\nthe page: {out}")
+    return str(out)
+
+
+def pictures(config, world, seed, image_size, device):
+    """The user's picture, or pictures of the test split with their scenes: pixels (b, 3, H, W), Scenes or None, indices."""
+    if config.image:
+        return read_picture(config.image, image_size).to(device), None, None
+    indices = 2 * np.arange(config.start, config.start + config.items)
+    scenes = sample(world, seed, "test", indices)
+    return render(world, scenes, image_size, device), scenes, indices
+
+
+def read_picture(path, size):
+    """A picture file of any size -> uint8 (1, 3, size, size), the middle square of it. UserError if it is none."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > 64_000_000:
+                raise UserError(f"{path} has {image.width} x {image.height} pixels; give a picture of at most 64 megapixels")
+            image = ImageOps.fit(ImageOps.exif_transpose(image).convert("RGB"), (size, size))
+    except FileNotFoundError:
+        raise UserError(f"there is no picture {path}; check the name")
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} cannot be read as a picture ({type(error).__name__}); give a PNG or JPEG file")
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].contiguous()
+
+
+def ask_nicely(question):
+    """A question as people type it -> as the grammar spells it: small letters, a space before the question mark."""
+    return " ".join(question.lower().replace("?", " ? ").replace(",", " , ").replace("color", "colour").replace("colourr", "colour").split())
+
+
+# ---------------------------------------------------------------- VLM
+
+
+def describe(config, saved, path, out, device):
+    """A caption and answers for each picture."""
+    import train_vlm
+
+    trained = run.config_from(train_vlm.Config, saved["config"], path)
+    model = train_vlm.build(trained, saved["encoder"])
+    run.load_weights(model, saved["model"], path)
+    model = model.to(device).eval()
+    world = train_vlm.world_of(trained)
+    pixels, scenes, indices = pictures(config, world, trained.seed, saved["encoder"]["image_size"], device)
+    prefix = train_vlm.see_all(model, pixels)
+    b, asked = len(pixels), questions_for(config, trained, scenes, indices, len(pixels))
+    generator = torch.Generator(device).manual_seed(config.seed)
+    options = dict(temperature=config.temperature, top_k=config.top_k, generator=generator)
+    captions = train_vlm.respond(model, prefix, [""] * b, **options)
+    lines = [[plots.judged_caption(c, scenes.objects[k] if scenes else None)] for k, c in enumerate(captions)]
+    for column in asked:
+        texts = [text for text, _ in column]
+        for line, (text, wanted), said in zip(lines, column, train_vlm.respond(model, prefix, texts, **options)):
+            line.append([(text + " ", None), (said or "(nothing)", None if wanted is None else said == wanted)])
+    for k, line in enumerate(lines):
+        print(f"\n{config.image or f'test picture {indices[k]}'}")
+        for pieces in line:
+            print("  " + "".join(text + mark(truth) for text, truth in pieces))
+    plots.page(pixels, lines, out)
+
+
+def mark(truth):
+    return "" if truth is None else " [true]" if truth else " [FALSE]"
+
+
+def questions_for(config, trained, scenes, indices, b):
+    """Columns of (question, right answer or None), one for each picture."""
+    if config.question:
+        text = ask_nicely(config.question)
+        if len(tokenizer.encode(text)) > MAX_WORDS - 8:
+            raise UserError(f"--question is longer than {MAX_WORDS - 8} tokens (unknown words are spelled byte by byte); ask a shorter one")
+        return [[(text, truth_of(text, scenes, k)) for k in range(b)]]
+    if scenes is None:
+        return [[(text, None)] * b for text in ("how many objects are there ?", "what is at the center ?")]
+    rows, answers = questions.about(trained.seed, "test", indices, scenes.objects, questions.FAMILIES, 3)
+    columns = []
+    for q in range(rows.shape[1]):
+        texts = [language.text(ids) for ids in language.ask(rows[:, q])]
+        wanted = [language.text(ids) for ids in language.reply(rows[:, q], answers[:, q])]
+        columns.append(list(zip(texts, wanted)))
+    return columns
+
+
+def truth_of(text, scenes, k):
+    """The right answer to a question about picture k, or None if the grammar does not know it or it is undecided."""
+    try:
+        row = language.parse(text, question=True)[None]
+    except ValueError:
+        return None
+    code = language.answer(row, scenes.objects[k : k + 1]) if scenes else np.array([language.UNDECIDED])
+    return None if code[0] == language.UNDECIDED else language.text(language.reply(row, code)[0])
+
+
+# ---------------------------------------------------------------- CLIP
+
+
+def rank_captions(config, saved, path, out, device, candidates=5):
+    """The best captions for each picture, with their cosines: of all pictures' own, or "a COLOUR SHAPE" for a picture of the user's."""
+    import train_clip
+
+    if config.question:
+        raise UserError("CLIP ranks captions and answers no questions; give --checkpoint a VLM's folder")
+    trained = run.config_from(train_clip.Config, saved["config"], path)
+    model = train_clip.build(trained)
+    run.load_weights(model, saved["model"], path)
+    model = model.to(device).eval()
+    pixels, scenes, _ = pictures(config, train_clip.world_of(trained), trained.seed, trained.image_size, device)
+    things = np.zeros((64, 1, 4), np.int64)
+    things[:, 0, COLOUR], things[:, 0, SHAPE] = np.arange(64) // 8 + 1, np.arange(64) % 8 + 1
+    if scenes:
+        things = scenes.objects.copy()
+        things[..., PLACE] = 0
+    words = language.caption(things)
+    captions = [language.text(ids) for ids in words]
+    with torch.no_grad():
+        cosines = model.encode_image(pixels) @ model.encode_text(torch.from_numpy(to_tokens(words, start=(BOS,))).to(device)).T
+    lines = []
+    for k, row in enumerate(cosines.cpu()):
+        true = language.caption_truth(things, scenes.objects[k : k + 1])[:, 0] if scenes else None
+        best = row.argsort(descending=True)[:candidates].tolist()
+        lines.append([[(f"{row[i]:+.2f} ", None), (captions[i], None if true is None else bool(true[i]))] for i in best])
+        print(f"\n{config.image or f'test picture {2 * (config.start + k)}'}")
+        for i in best:
+            print(f"  {row[i]:+.2f}  {captions[i]}{mark(None if true is None else true[i])}")
+    plots.page(pixels, lines, out)
+
+
+if __name__ == "__main__":
+    run_script(main, Config, __doc__)
