@@ -128,7 +128,7 @@ class Muon(torch.optim.Optimizer):
             by_shape = {}
             for p in group["params"]:
                 if p.grad is not None:
-                    by_shape.setdefault(p.shape, []).append(p)
+                    by_shape.setdefault(p.flatten(1).shape, []).append(p)  # a convolution is a matrix, too
             for shape, params in by_shape.items():
                 updates = []
                 for p in params:
@@ -136,8 +136,8 @@ class Muon(torch.optim.Optimizer):
                     velocity.lerp_(p.grad, 1 - group["momentum"])
                     updates.append(p.grad.lerp(velocity, group["momentum"]))  # Nesterov
                 scale = group["lr"] * max(1, shape[0] / shape[1]) ** 0.5
-                for p, direction in zip(params, orthogonal(torch.stack(updates))):
-                    p.sub_(direction, alpha=scale)
+                for p, direction in zip(params, orthogonal(torch.stack(updates).flatten(2))):
+                    p.sub_(direction.view_as(p), alpha=scale)
 
 
 def orthogonal(g, steps=5):

@@ -1,10 +1,11 @@
 """Vision encoders: pictures (b, 3, H, W) -> patch tokens (b, 196, d) and one pooled vector (b, d)."""
 
 import torch
+from einops import rearrange
 from einops.layers.torch import Rearrange
 from torch import nn
 
-from tinyvlm.layers import Block, grid_points, initialise, sine_cosine
+from tinyvlm.layers import MLP, Block, grid_points, initialise, sine_cosine
 
 GRID = 14  # patches along a side; the picture's side is GRID * patch_size
 
@@ -53,4 +54,46 @@ class StemViT(ViT):
         )
 
 
-VISION_ENCODERS = {"vit": ViT, "stem": StemViT}
+class ConvNeXt(nn.Module):
+    """A convolutional encoder on the same grid: a stem of small convolutions, then ConvNeXt blocks; Liu et al. (2022).
+
+    A 5 x 5 depthwise convolution on patches of 4 pixels reads just about one object.
+    """
+
+    num_tokens = GRID * GRID
+
+    def __init__(self, *, image_size=56, dim=64, depth=4, heads=2):
+        super().__init__()
+        self.dim = dim
+        p = image_size // GRID
+        self.patch = nn.Sequential(
+            nn.Conv2d(3, dim // 2, 3, stride=2, padding=1), nn.GELU(), nn.Conv2d(dim // 2, dim, 3, stride=p // 2, padding=1)
+        )
+        self.blocks = nn.ModuleList(ConvBlock(dim) for _ in range(depth))
+        self.norm = nn.LayerNorm(dim)
+        self.register_buffer("position", sine_cosine(grid_points(GRID), dim), persistent=False)
+        self.apply(initialise)
+
+    def forward(self, pixels):
+        x = self.patch(pixels.float() / 127.5 - 1)
+        x = rearrange(x, "b d i j -> b (i j) d") + self.position
+        for block in self.blocks:
+            x = block(x)
+        tokens = self.norm(x)
+        return tokens, tokens.amax(1)
+
+
+class ConvBlock(nn.Module):
+    """Depthwise convolution between patches, then an MLP within each; the residual is taken before the convolution."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.near = nn.Conv2d(dim, dim, 5, padding=2, groups=dim)
+        self.norm, self.mlp = nn.LayerNorm(dim), MLP(dim)
+
+    def forward(self, x):
+        grid = rearrange(x, "b (i j) d -> b d i j", i=GRID)
+        return x + self.mlp(self.norm(rearrange(self.near(grid), "b d i j -> b (i j) d")))
+
+
+VISION_ENCODERS = {"vit": ViT, "stem": StemViT, "convnext": ConvNeXt}
