@@ -33,7 +33,7 @@ class Config:
     top_k: int = setting(0, "with a temperature: choose among the k likeliest words only, 0 among all", low=0)
     seed: int = setting(0, "seed of the choice, with a temperature", low=0, high=2**31)
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")
-    out: str = setting("", "file of the page; if empty samples-of-yours.png beside the checkpoint")
+    out: str = setting("", "file of the page; if empty sample.png beside the checkpoint")
 
 
 def main(config):
@@ -42,7 +42,7 @@ def main(config):
     saved = run.load_checkpoint(config.checkpoint)
     path = Path(config.checkpoint)
     folder = path if path.is_dir() else path.parent
-    out = Path(config.out) if config.out else folder / "samples-of-yours.png"
+    out = Path(config.out) if config.out else folder / "sample.png"
     if not out.parent.is_dir():
         raise UserError(f"there is no folder {out.parent}; name another --out")
     if saved["kind"] == "clip":

@@ -29,10 +29,10 @@ class Config:
     resume: bool = setting(False, "go on from the last checkpoint in --out")
     seed: int = setting(0, "seed of the weights and of the training pictures", low=0, high=2**31)
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")
-    steps: int = setting(400, "optimiser steps", low=1)
-    batch_size: int = setting(128, "pictures (and captions) in a step", low=2)
+    steps: int = setting(900, "optimiser steps", low=1)
+    batch_size: int = setting(64, "pictures (and captions) in a step", low=2)
     lr: float = setting(2e-3, "AdamW's learning rate", low=0.0, high=1.0)
-    muon_lr: float = setting(1e-2, "Muon's learning rate, for the matrices inside the blocks", low=0.0, high=1.0)
+    muon_lr: float = setting(1.5e-2, "Muon's learning rate, for convolutions and the matrices inside the blocks", low=0.0, high=1.0)
     weight_decay: float = setting(0.01, "weight decay of AdamW's matrices", low=0.0, high=1.0)
     warmup: int = setting(50, "steps until the full learning rate", low=0)
     loss: str = setting("multi_positive", "contrastive loss", choices=tuple(LOSSES))
@@ -48,7 +48,7 @@ class Config:
     text_heads: int = setting(2, "attention heads of the text tower", low=1)
     embed_dim: int = setting(64, "width of the common space", low=2)
     log_every: int = setting(10, "steps between lines of the log", low=1)
-    eval_every: int = setting(100, "steps between validations (and saves)", low=1)
+    eval_every: int = setting(150, "steps between validations (and saves)", low=1)
     eval_items: int = setting(1024, "test pictures for the cosines; 256 of them for retrieval", low=512)
 
 
@@ -121,7 +121,7 @@ def main(config):
     result = dict(seconds=round(seconds, 1), images_per_second=round(config.steps * config.batch_size / seconds, 1), **numbers)
     run.write_metrics(folder, result)
     plots.curves(run.read_log(folder), folder / "curves.png")
-    shown = data.batch("test", np.arange(0, 16, 2))
+    shown = PairsForCLIP(data.world, config.seed, config.image_size, device, detail="full").batch("test", np.arange(0, 16, 2))
     image, text = encode(model, shown)
     plots.similarity(shown.pixels, [tokenizer.decode(t) for t in shown.tokens.tolist()], image @ text.T, shown.positives, folder / "samples.png")
     print(f"{seconds:.0f} s of training, {result['images_per_second']:.0f} images/s; {folder}/samples.png shows what it sees")
@@ -140,7 +140,8 @@ def encode(model, batch, chunk=128):
 
 
 def quick_scores(model, data, device):
-    """Validation: retrieval and cosines of 256 pictures that are no minimal pairs of one another."""
+    """Validation: retrieval and cosines of 256 pictures that are no minimal pairs of one another, full captions."""
+    data = PairsForCLIP(data.world, data.seed, data.image_size, device, detail="full")
     batch = data.batch("val", np.arange(0, 512, 2))
     image, text = encode(model, batch)
     similarity, true = image @ text.T, batch.positives.cpu()
@@ -151,6 +152,8 @@ def quick_scores(model, data, device):
 def test(model, data, config, device):
     """The numbers of DESIGN section 4: rows for the table and a flat dict for metrics.json."""
     # Cosines: own caption; for the mismatch, all captions of the other pictures that are false of this one.
+    # A full caption says size, colour and shape of every object.
+    data = PairsForCLIP(data.world, config.seed, config.image_size, device, detail="full")
     batch = data.batch("test", np.arange(0, 2 * config.eval_items, 2))
     image, text = encode(model, batch)
     similarity, true = (image @ text.T).numpy(), batch.positives.cpu().numpy()

@@ -6,7 +6,7 @@
 
 language: the decoder alone learns the language of the world, with a few bags of words in the place of the picture.
 align: the projector learns to make pictures look like those words; encoder and decoder are frozen.
-instruct: projector and decoder learn together, from captions and questions.
+instruct: everything learns together, from captions and questions.
 """
 
 import dataclasses
@@ -39,17 +39,17 @@ class Config:
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")
     clip: str = setting("runs/clip", "checkpoint (or its folder) of train_clip.py that holds the encoder")
     encoder_init: str = setting("clip", "where the encoder's weights come from", choices=("clip", "random"))
-    steps: int = setting(2600, "optimiser steps of all stages", low=1)
+    steps: int = setting(1500, "optimiser steps of all stages", low=1)
     stages: str = setting("language,align,instruct", "which stages, in order, separated by commas")
-    shares: str = setting("0.30,0.10,0.60", "each stage's share of the steps, separated by commas; they add up to 1")
+    shares: str = setting("0.43,0.07,0.50", "each stage's share of the steps, separated by commas; they add up to 1")
     train_language: str = setting("decoder.*", "patterns of the parameters that stage language trains, separated by commas")
     train_align: str = setting("projector.*", "the same for stage align")
-    train_instruct: str = setting("projector.*,decoder.*", "the same for stage instruct")
+    train_instruct: str = setting("*", "the same for stage instruct")
     batch_size: int = setting(32, "pictures in a step", low=1)
     questions: int = setting(9, "questions about each picture", low=1, high=64)
     blind: int = setting(1, "how many of them are asked without the picture, which makes the blind model honest", low=0)
     lr: float = setting(1e-3, "AdamW's learning rate", low=0.0, high=1.0)
-    muon_lr: float = setting(1e-2, "Muon's learning rate, for the matrices inside the blocks", low=0.0, high=1.0)
+    muon_lr: float = setting(1.5e-2, "Muon's learning rate, for convolutions and the matrices inside the blocks", low=0.0, high=1.0)
     weight_decay: float = setting(0.01, "weight decay of AdamW's matrices", low=0.0, high=1.0)
     warmup: int = setting(30, "steps until the full learning rate, in each stage", low=0)
     world: str = setting("default", "default (1 to 3 objects) or full (1 to 6)", choices=tuple(WORLDS))

@@ -104,7 +104,7 @@ class PairsForCLIP:
 class Conversations:
     """Pictures with a full caption and `number` questions each, `blind` of them asked without the picture."""
 
-    def __init__(self, world, seed=0, image_size=56, device="cpu", number=9, blind=1, families=language.KINDS):
+    def __init__(self, world, seed=0, image_size=56, device="cpu", number=9, blind=1, families=questions.MIX):
         self.world, self.seed, self.image_size, self.device = world, seed, image_size, device
         self.number, self.blind, self.families = number, blind, families
 

@@ -14,6 +14,7 @@ from data.language import (A, ANSWERS, B, COLOUR_OF, COMPARE, CONTENT, COUNT, EX
 from data.scene import COLOUR, EDITS, PLACE, SHAPE, SIZE, Dice, sample
 
 FAMILIES = KINDS[:7]  # what VQA accuracy is about; places are asked for in training only
+MIX = KINDS + ("count", "relation")  # what training asks in turn: these two are the slowest to learn
 TRIES = 6  # proposals for each question; the first that fits is asked
 
 # Which edits of a pair can change the answer of which family.

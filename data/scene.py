@@ -35,7 +35,7 @@ EDITS = ("swap_colour", "swap_shape", "swap_size", "swap_place", "replace", "rep
 class World:
     """The knobs that make the world easier or harder.
 
-    min_objects, max_objects: objects in a picture; one alone is half as likely as each other number.
+    min_objects, max_objects: objects in a picture; one alone is rarer than each other number.
     held_out: how many pairs of every colour (and every shape) with a shape (a colour) never occur in train,
         val and test: whole "diagonals" of the colour-shape table. Split "held_out" shows scenes with such
         a pair, "control" scenes with a pair of as many diagonals that did occur.
@@ -135,13 +135,15 @@ def first_of_pair(world, split, dice, twins):
         low, high = world.max_objects + 1, world.widest
     counts = [n for n in range(low, high + 1) for _ in range(1 if n == 1 and high > 1 else 2)]
     count = np.array(counts)[dice.roll("count", len(counts))]
+    # The edit "replace by a twin" needs two objects that share a colour or a shape, and a third: object 2 copies object 1.
+    if high > 2 and world.held_out == 0:
+        count = np.where(twins, np.maximum(count, 3), count)
     m = high
     objects = np.zeros((len(count), m, 4), np.int64)
     objects[..., PLACE] = dice.roll("place", 2**31, (9,)).argsort(1, kind="stable")[:, :m] + 1
     objects[..., SIZE] = dice.roll("size", 2, (m,)) + 1
     pairs = pair_table(world, "train" if split in ("held_out", "control") else split)
     objects[..., COLOUR : SHAPE + 1] = pairs[dice.roll("pair", len(pairs), (m,))]
-    # The edit "replace by a twin" needs two objects that share a colour or a shape: object 2 copies object 1.
     if m > 2 and world.held_out == 0:
         for coin, column in enumerate((COLOUR, SHAPE)):
             copy = twins & (dice.roll("twin", 2) == coin)

@@ -74,7 +74,7 @@ def rate_at(step, steps, warmup, flat=0.5):
 
 
 def make_optimisers(model, lr, muon_lr, weight_decay):
-    """Muon for the matrices inside the blocks, AdamW for the rest; norms, biases, embeddings, temperature do not decay."""
+    """Muon for the convolutions and the matrices inside the blocks, AdamW for the rest; norms, biases, embeddings, temperature do not decay."""
     groups = {"muon": [], "decayed": [], "plain": []}
     for name, p in model.named_parameters():
         if p.requires_grad:
@@ -91,7 +91,7 @@ def make_optimisers(model, lr, muon_lr, weight_decay):
 def optimiser_group(name, parameter):
     if parameter.ndim < 2 or name.rsplit(".", 2)[-2] in ("token", "position") or name.endswith("query"):
         return "plain"
-    return "muon" if ".blocks." in name and parameter.ndim == 2 else "decayed"
+    return "muon" if parameter.ndim == 4 or ".blocks." in name and parameter.ndim == 2 else "decayed"
 
 
 def set_rate(optimisers, share):

@@ -1,0 +1,18 @@
+# make demo: environment, CLIP, VLM, samples.    make test: environment and tests.    Running either twice does no harm.
+PYTHON := .venv/bin/python
+
+demo: .venv/ready
+	test -f runs/clip/metrics.json || $(PYTHON) train_clip.py
+	test -f runs/vlm-qformer/metrics.json || $(PYTHON) train_vlm.py --projector qformer
+	$(PYTHON) sample.py
+	@echo "open runs/vlm-qformer/sample.png"
+
+test: .venv/ready
+	$(PYTHON) -m pytest -q -m "not slow"
+
+.venv/ready: requirements.txt
+	python3 -m venv .venv
+	$(PYTHON) -m pip install -q -r requirements.txt
+	touch .venv/ready
+
+.PHONY: demo test

@@ -1,0 +1,314 @@
+"""The world: same index same bits, splits that cannot overlap, a grammar that parses what it says, truth against brute force."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from data import language, questions
+from data.dataset import DATASETS, Conversations, PairsForCLIP, tokenizer
+from data.language import A, B, KIND, KINDS, LINK, LINKS, NO, UNDECIDED, WIDTH, YES
+from data.render import render
+from data.scene import COLOUR, EDITS, PLACE, PLACES, SHAPE, SIZE, SPLITS, WORLDS, World, checksum, diagonal_of, sample
+
+WORLD, FULL = WORLDS["default"], WORLDS["full"]
+
+
+def scene_keys(objects):
+    return {tuple(map(tuple, scene[scene[:, SHAPE] > 0])) for scene in objects}
+
+
+# ---------------------------------------------------------------- scenes
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_same_index_same_bits_whatever_the_batch(name):
+    data = DATASETS[name](WORLD, seed=3)
+    together, alone = data.batch("train", np.arange(40)), [data.batch("train", [i]) for i in range(40)]
+    for field in dataclasses.fields(together):
+        for i in (0, 1, 17, 39):
+            one, row = getattr(alone[i], field.name), getattr(together, field.name)[i : i + 1]
+            if field.name == "positives":
+                assert one[0, 0] and row[0, i]
+                continue
+            if one.ndim > 1 and field.name != "pixels":
+                row = row[:, : one.shape[1]]
+            assert torch.equal(one, row), field.name
+
+
+def test_batches_equal_a_frozen_sample():
+    # Written down once; a change of the world on any machine or library version shows here.
+    scenes = sample(WORLD, 0, "train", np.arange(3))
+    said = [language.text(ids) for ids in language.caption(scenes.objects)]
+    assert said == FROZEN
+    assert int(render(WORLD, scenes, 56).long().sum()) == FROZEN_SUM
+
+
+FROZEN = [
+    "a large red star at the bottom",
+    "a large blue square at the bottom",
+    "a small green circle at the top right and a small green diamond at the bottom",
+]
+FROZEN_SUM = 1016384
+
+
+@pytest.mark.parametrize("world", [WORLD, FULL, World(held_out=2)])
+def test_no_scene_is_in_two_splits(world):
+    seen = {split: scene_keys(sample(world, 0, split, np.arange(4000)).objects) for split in ("train", "val", "test")}
+    for one, other in itertools.combinations(seen, 2):
+        assert not seen[one] & seen[other]
+    for split, remainders in (("train", (0, 2)), ("val", (1,)), ("test", (3,))):
+        assert set(checksum(sample(world, 1, split, np.arange(500)).objects) % 4) <= set(remainders)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_objects_are_complete_apart_and_in_reading_order(split):
+    objects = sample(World(held_out=1), 0, split, np.arange(1000)).objects
+    there = objects[..., SHAPE] > 0
+    assert ((objects > 0).all(-1) == there).all() and there[:, 0].all()
+    for scene in objects:
+        places = scene[scene[:, SHAPE] > 0, PLACE]
+        assert (np.diff(places) > 0).all()
+
+
+def test_two_thirds_of_the_pictures_have_two_objects():
+    assert (sample(WORLD, 0, "test", np.arange(6000)).count > 1).mean() > 2 / 3
+
+
+def test_held_out_pairs_never_occur_but_every_colour_and_shape_does():
+    world = World(held_out=2)
+    held = lambda objects: (diagonal_of(objects[..., COLOUR], objects[..., SHAPE]) < 2) & (objects[..., SHAPE] > 0)
+    for split in ("train", "val", "test", "more", "control"):
+        objects = sample(world, 0, split, np.arange(3000)).objects
+        assert not held(objects).any()
+        assert len(np.unique(objects[..., COLOUR])) == len(np.unique(objects[..., SHAPE])) == 9  # 8 and "none"
+    assert held(sample(world, 0, "held_out", np.arange(0, 3000, 2)).objects).any(1).all()
+
+
+def test_a_pair_differs_in_one_edit():
+    scenes = sample(WORLD, 0, "train", np.arange(4000))
+    before, after = scenes.objects[::2], scenes.objects[1::2]
+    assert (before != after).any((1, 2)).all()
+    for name, column in (("swap_colour", COLOUR), ("swap_shape", SHAPE), ("swap_size", SIZE)):
+        swapped = (scenes.edit[::2] == EDITS.index(name)) & (scenes.count[::2] > 1)
+        others = [c for c in range(4) if c != column]
+        same_bag = (np.sort(before[..., column]) == np.sort(after[..., column])).all(1)
+        pure = swapped & (before[..., others] == after[..., others]).all((1, 2))
+        assert pure.sum() > 100 and same_bag[pure].all()
+    assert (np.abs(scenes.count[::2] - scenes.count[1::2]) == 0).all()
+
+
+def test_bad_worlds_are_refused():
+    for wrong in (dict(min_objects=0), dict(max_objects=7), dict(held_out=5), dict(large=0.2), dict(small=0.2)):
+        with pytest.raises(ValueError):
+            World(**wrong)
+    with pytest.raises(ValueError, match="unknown split"):
+        sample(WORLD, 0, "trian", [0])
+
+
+def test_every_object_is_drawn_in_its_place_and_nowhere_else():
+    scenes = sample(FULL, 0, "more", np.arange(20))
+    nothing = dataclasses.replace(scenes, objects=0 * scenes.objects)
+    changed = (render(FULL, scenes, 57) != render(FULL, nothing, 57)).any(1).numpy().reshape(20, 3, 19, 3, 19).any((2, 4)).reshape(20, 9)
+    for scene, drawn in zip(scenes.objects, changed):
+        assert set(np.flatnonzero(drawn) + 1) == set(scene[scene[:, SHAPE] > 0, PLACE])
+
+
+# ---------------------------------------------------------------- language
+
+
+def all_nouns():
+    return [(s, c, f, 0) for s in range(3) for c in range(9) for f in range(9)]
+
+
+def whole_grammar():
+    """Every statement of one noun; for statements of two, every first noun with a few second ones."""
+    for kind, name in enumerate(KINDS):
+        links = range(1, len(LINKS[kind]) + 1) if name not in ("existence", "compare", "content") else [0]
+        for a in all_nouns():
+            for link in links:
+                if name in ("relation", "compare"):
+                    for b in ((0, 3, 4, 0), (1, 0, 8, 0), (2, 5, 0, 0)):
+                        yield [kind, *a, link, *b]
+                elif name == "content":
+                    for place in range(1, 10):
+                        yield [kind, *a[:3], place, link, 0, 0, 0, 0]
+                else:
+                    yield [kind, *a, link, 0, 0, 0, 0]
+
+
+def test_parse_of_what_is_said_is_what_was_meant():
+    rows = np.array(list(whole_grammar()))
+    for row, said, asked in zip(rows, language.say(rows), language.ask(rows)):
+        back = language.parse(language.text(said))
+        assert (back == row).all() or ambiguous(back, row), (row, language.text(said))
+        question = language.parse(language.text(asked), question=True)
+        kept = row.copy()
+        if KINDS[row[KIND]] != "relation":
+            kept[LINK] = 0
+        if KINDS[row[KIND]] == "content":
+            kept[1:4] = 0
+        assert (question == kept).all(), language.text(asked)
+
+
+def ambiguous(back, row):
+    return False
+
+
+def test_captions_parse_back():
+    for world in (WORLD, FULL):
+        things = sample(world, 0, "train", np.arange(800)).objects
+        things[::2, :, PLACE] = 0
+        things[::3, :, SIZE] = 0
+        for thing, ids in zip(things, language.caption(things)):
+            assert (language.parse_caption(language.text(ids)) == thing[language.said(thing)]).all()
+
+
+@pytest.mark.parametrize("text", ["", "red", "a red", "a red circle and", "a circle red", "a red circle a blue ring", "the red circle is", "a red circle ,"])
+def test_what_is_not_of_the_grammar_is_refused(text):
+    for reader in (language.parse, language.parse_caption, lambda t: language.parse(t, question=True)):
+        with pytest.raises(ValueError):
+            reader(text)
+
+
+def brute_force(row, scene):
+    """The truth of a statement, worked out by plain loops."""
+    objects = [tuple(o) for o in scene if o[SHAPE]]
+    fits = lambda noun: [o for o in objects if all(n in (0, x) for n, x in zip(noun, o))]
+    a, b, kind, link = fits(row[A]), fits(row[B]), KINDS[row[KIND]], row[LINK]
+    if kind in ("existence", "content"):
+        return YES if a else NO
+    if kind == "count":
+        return YES if len(a) == link - 1 else NO
+    if kind == "compare":
+        return YES if len(a) > len(b) else NO
+    if kind == "relation":
+        if len(a) != 1 or len(b) != 1:
+            return UNDECIDED
+        (x, y), (u, v) = [((o[PLACE] - 1) % 3, (o[PLACE] - 1) // 3) for o in (a[0], b[0])]
+        first, second = {1: (u, x), 2: (x, u), 3: (v, y), 4: (y, v)}[link]
+        return UNDECIDED if first == second else YES if first > second else NO
+    if len(a) != 1:
+        return UNDECIDED
+    return YES if a[0][{"colour": COLOUR, "shape": SHAPE, "size": SIZE, "place": PLACE}[kind]] == link else NO
+
+
+def test_truth_against_brute_force():
+    rng = np.random.default_rng(0)
+    objects = sample(FULL, 0, "train", np.arange(6000)).objects
+    rows = np.zeros((6000, WIDTH), np.int64)
+    rows[:, KIND] = rng.integers(0, len(KINDS), 6000)
+    for start in (1, 6):  # nouns taken from the scene half of the time, so that all three verdicts are frequent
+        noun = np.where(rng.random((6000, 1)) < 0.7, objects[np.arange(6000), 0], np.stack([rng.integers(1, 3, 6000), *(rng.integers(1, 9, 6000) for _ in range(3))], 1))
+        rows[:, start : start + 3] = (noun * (rng.random((6000, 4)) < 0.5))[:, :3]
+    rows[:, 1 + PLACE] = np.where(rows[:, KIND] == KINDS.index("content"), objects[:, 0, PLACE], 0)
+    rows[:, LINK] = [rng.integers(1, min(len(LINKS[k]), 4) + 1) if LINKS[k] else 0 for k in rows[:, KIND]]
+    verdicts = language.truth(rows, objects)
+    assert (verdicts == [brute_force(r, o) for r, o in zip(rows, objects)]).all()
+    assert np.bincount(verdicts, minlength=3).min() > 300
+
+
+def test_caption_truth_against_brute_force():
+    scenes = sample(WORLD, 0, "train", np.arange(60)).objects
+    things = scenes.copy()
+    things[..., PLACE] = 0
+    things[::2, :, SIZE] = 0
+    things[::3, 1:] = 0
+    table = language.caption_truth(things, scenes)
+    for c, s in itertools.product(range(60), range(60)):
+        caption, objects = [t for t in things[c] if t.any()], [o for o in scenes[s] if o[SHAPE]]
+        possible = any(
+            all(all(n in (0, x) for n, x in zip(t, o)) for t, o in zip(caption, chosen)) for chosen in itertools.permutations(objects, len(caption))
+        )
+        assert table[c, s] == possible
+    assert table.diagonal().all()
+
+
+# ---------------------------------------------------------------- questions
+
+
+@pytest.mark.parametrize("world", [WORLD, FULL])
+@pytest.mark.parametrize("family", questions.FAMILIES)
+def test_minimal_pairs_are_decided_different_and_balanced(world, family):
+    pairs = questions.pairs(world, 0, "test", family, 300)
+    assert len(pairs.rows) == 300 and len(np.unique(pairs.indices)) == 300
+    for side in (0, 1):
+        objects = sample(world, 0, "test", pairs.indices + side).objects
+        assert (language.answer(pairs.rows, objects) == pairs.answers[:, side]).all()
+    assert (pairs.answers != UNDECIDED).all() and (pairs.answers[:, 0] != pairs.answers[:, 1]).all()
+    share = np.bincount(pairs.answers.reshape(-1)).max() / pairs.answers.size
+    tolerance = 0.0 if questions.CHANCE[family] >= 0.25 else 0.05
+    assert share <= questions.CHANCE[family] + tolerance + 1e-9
+
+
+def test_a_reader_of_questions_alone_stays_at_chance():
+    # The best answer for each wording, learned on one half of the pairs and tried on the other.
+    for family in questions.FAMILIES:
+        pairs = questions.pairs(WORLD, 0, "test", family, 2000)
+        texts = [language.text(i) for i in language.ask(pairs.rows)]
+        table, right = {}, 0
+        for text, answers in zip(texts[:1000], pairs.answers):
+            for a in answers:
+                table.setdefault(text, []).append(a)
+        for text, answers in zip(texts[1000:], pairs.answers[1000:]):
+            known = table.get(text, [1])
+            right += (answers == max(set(known), key=known.count)).mean()
+        assert abs(right / 1000 - questions.CHANCE[family]) < 0.05, family
+
+
+def test_training_questions_are_true_and_mixed():
+    indices = np.arange(1500)
+    objects = sample(WORLD, 0, "train", indices).objects
+    rows, answers = questions.about(0, "train", indices, objects, KINDS, 9)
+    flat = rows.reshape(-1, WIDTH)
+    assert (language.answer(flat, objects.repeat(9, 0)) == answers.reshape(-1)).all() and (answers != UNDECIDED).all()
+    for family in ("existence", "relation"):
+        mine = answers.reshape(-1)[flat[:, KIND] == KINDS.index(family)]
+        assert 0.45 < (mine == YES).mean() < 0.55
+    assert np.bincount(flat[:, KIND]).min() > 900
+
+
+def test_a_poor_world_says_that_it_has_no_relations():
+    with pytest.raises(ValueError, match="relation"):
+        questions.pairs(World(max_objects=1), 0, "test", "relation", 10)
+
+
+# ---------------------------------------------------------------- tokens
+
+
+@pytest.mark.parametrize("text", ["", " ", "a red circle", "a  red circle ", "Zwölf 🙂 rote", "\x00", "red", " red", "redred", "red\n\tcircle", "\ud800 red", "שלום red ?"])
+def test_every_text_comes_back(text):
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_random_texts_come_back():
+    rng = np.random.default_rng(0)
+    pieces = ["red", "circle", " ", "  ", "x", "é", "and", ",", "\n"]
+    for _ in range(3000):
+        text = "".join(rng.choice(pieces, rng.integers(0, 9)))
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_words_of_the_grammar_are_single_tokens():
+    assert len(tokenizer.encode("a small red circle and a large blue ring at the top left")) == 13
+
+
+def test_packed_text_decodes_to_the_answers_and_their_ends():
+    data = Conversations(WORLD)
+    batch = data.batch("train", np.arange(50))
+    rows, answers = questions.about(0, "train", np.arange(50), sample(WORLD, 0, "train", np.arange(50)).objects, KINDS, 9)
+    for i in range(50):
+        for q in range(9):
+            mine = (batch.segment[i] == q + 2) & batch.learn[i]
+            said = batch.text[i][mine].tolist()
+            assert said[-1] == 2 and tokenizer.decode(said) == language.text(language.reply(rows[i, q : q + 1], answers[i, q : q + 1])[0])
+        caption = batch.text[i][(batch.segment[i] == 1) & batch.learn[i]].tolist()
+        language.parse_caption(tokenizer.decode(caption))
+    assert not batch.learn[batch.text == 0].any() and batch.blind.any(1).all()
+
+
+def test_a_true_caption_is_marked_as_such():
+    batch = PairsForCLIP(WORLD).batch("train", np.arange(128))
+    assert batch.positives.diagonal().all() and batch.positives.sum() > 128

@@ -1,0 +1,349 @@
+"""The models: one contract test for each dictionary, and the traps of code of this kind."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from data.dataset import Conversations, PairsForCLIP, TalkBatch, pack, tokenizer
+from data.scene import WORLDS
+from data.tokenizer import BOS, EOS, PAD
+from tinyvlm import metrics, run
+from tinyvlm.clip import CLIP
+from tinyvlm.gpt import GPT
+from tinyvlm.layers import Attention, Block
+from tinyvlm.losses import LOSSES
+from tinyvlm.projectors import PROJECTORS
+from tinyvlm.vision import VISION_ENCODERS
+from tinyvlm.vlm import VLM, choose, fusion_mask
+
+WORLD = WORLDS["default"]
+
+
+def small_vlm(projector="qformer", seed=0):
+    torch.manual_seed(seed)
+    vision = VISION_ENCODERS["stem"](dim=32, depth=1, heads=1)
+    own = {"queries": 6} if projector == "qformer" else {}
+    project = PROJECTORS[projector](vision_dim=32, text_dim=32, num_patches=196, **own)
+    return VLM(vision, project, GPT(vocab=tokenizer.size, dim=32, depth=2, heads=2))
+
+
+def batch_of(number, **options):
+    return Conversations(WORLD, number=4, **options).batch("train", np.arange(number))
+
+
+def every_parameter_learns(module, loss):
+    loss.backward()
+    silent = [n for n, p in module.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.isfinite().all() or not p.grad.any())]
+    return silent
+
+
+# ---------------------------------------------------------------- contracts
+
+
+@pytest.mark.parametrize("size", [56, 112])
+@pytest.mark.parametrize("name", VISION_ENCODERS)
+def test_vision_contract(name, size):
+    encoder = VISION_ENCODERS[name](image_size=size, dim=32, depth=2, heads=2)
+    for b in (1, 3):
+        tokens, pooled = encoder(torch.randint(0, 256, (b, 3, size, size), dtype=torch.uint8))
+        assert tokens.shape == (b, encoder.num_tokens, encoder.dim) == (b, 196, 32) and pooled.shape == (b, 32)
+    assert every_parameter_learns(encoder, (tokens * torch.randn_like(tokens)).sum() + pooled.square().sum()) == []
+    encoder.eval()
+    picture = torch.randint(0, 256, (1, 3, size, size), dtype=torch.uint8)
+    assert torch.equal(encoder(picture)[0], encoder(picture)[0])
+
+
+@pytest.mark.parametrize("name", PROJECTORS)
+def test_projector_contract(name):
+    projector = PROJECTORS[name](vision_dim=24, text_dim=32, num_patches=196)
+    for b in (1, 3):
+        out = projector(torch.randn(b, 196, 24))
+        assert out.shape == (b, projector.num_tokens, 32)
+    assert every_parameter_learns(projector, (out * torch.randn_like(out)).sum()) == []
+    x = torch.randn(1, 196, 24)
+    assert torch.equal(projector.eval()(x), projector(x))
+
+
+def test_qformer_with_one_query_and_the_default():
+    assert PROJECTORS["qformer"](vision_dim=24, text_dim=32, num_patches=196).num_tokens == 32
+    assert PROJECTORS["qformer"](vision_dim=24, text_dim=32, num_patches=196, queries=1)(torch.randn(1, 196, 24)).shape == (1, 1, 32)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_contract(name):
+    b, loss = 6, LOSSES[name]
+    image, text = (F.normalize(torch.randn(b, 8, dtype=torch.double), dim=-1).requires_grad_() for _ in range(2))
+    alone = torch.eye(b, dtype=torch.bool)
+    scale = torch.tensor(10.0, dtype=torch.double, requires_grad=True)
+    value = loss(image, text, scale, alone)
+    value.backward()
+    assert value.ndim == 0 and all(x.grad.isfinite().all() and x.grad.any() for x in (image, text, scale))
+    same = F.normalize(torch.ones(b, 8), dim=-1)
+    assert math.isclose(loss(same, same, torch.tensor(14.0), alone).item(), math.log(b), rel_tol=1e-6)
+    # The simplest version, by loops.
+    logits = (scale * image @ text.T).detach()
+    by_hand = sum(-(row - row.logsumexp(0))[i] for m in (logits, logits.T) for i, row in enumerate(m)) / (2 * b)
+    assert math.isclose(value.item(), by_hand.item(), rel_tol=1e-9)
+
+
+def test_a_duplicated_pair_costs_nothing_under_the_multi_positive_loss():
+    image, text = (F.normalize(torch.randn(5, 8), dim=-1) for _ in range(2))
+    once = LOSSES["multi_positive"](image, text, torch.tensor(10.0), torch.eye(5, dtype=torch.bool))
+    twice = torch.cat([image, image[:1]]), torch.cat([text, text[:1]])
+    positives = torch.eye(6, dtype=torch.bool)
+    positives[0, 5] = positives[5, 0] = True
+    per_item = LOSSES["multi_positive"](*twice, torch.tensor(10.0), positives)
+    assert LOSSES["plain"](*twice, torch.tensor(10.0)) > per_item
+    perfect = torch.eye(8)[:3]
+    doubled = torch.cat([perfect, perfect[:1]])
+    positives = doubled @ doubled.T > 0.5
+    assert LOSSES["multi_positive"](doubled, doubled, torch.tensor(100.0), positives) < 1e-6 < LOSSES["plain"](doubled, doubled, torch.tensor(100.0))
+    assert once.isfinite()
+
+
+# ---------------------------------------------------------------- layers
+
+
+def test_attention_equals_torchs_own():
+    torch.manual_seed(0)
+    ours, theirs = Attention(16, 4), torch.nn.MultiheadAttention(16, 4, batch_first=True)
+    theirs.in_proj_weight.data = torch.cat([ours.query.weight, ours.key_value.weight]).data
+    theirs.in_proj_bias.data = torch.cat([ours.query.bias, ours.key_value.bias]).data
+    theirs.out_proj.load_state_dict(ours.out.state_dict())
+    x = torch.randn(2, 5, 16)
+    assert torch.allclose(ours(x), theirs(x, x, x, need_weights=False)[0], atol=1e-6)
+
+
+def test_a_block_of_zeros_is_the_identity():
+    block = Block(16, 2, context_dim=8)
+    for layer in (block.attention.out, block.cross.out, block.mlp.down):
+        torch.nn.init.zeros_(layer.weight)
+        torch.nn.init.zeros_(layer.bias)
+    x = torch.randn(2, 3, 16)
+    assert torch.equal(block(x, torch.randn(2, 4, 8)), x)
+
+
+def test_width_must_be_divisible_by_heads():
+    with pytest.raises(ValueError, match="divisible"):
+        Attention(10, 3)
+
+
+# ---------------------------------------------------------------- CLIP
+
+
+def small_clip():
+    torch.manual_seed(0)
+    return CLIP(encoder="stem", image_size=56, dim=32, depth=1, heads=1, text_dim=32, text_depth=1, text_heads=1, vocab=tokenizer.size, embed_dim=16)
+
+
+def test_clip_starts_as_it_should():
+    model, batch = small_clip(), PairsForCLIP(WORLD).batch("train", np.arange(64))
+    assert math.isclose(model.scale.item(), 1 / 0.07, rel_tol=1e-6)
+    image, text = model.encode_image(batch.pixels), model.encode_text(batch.tokens)
+    assert torch.allclose(image.norm(dim=1), torch.ones(64)) and torch.allclose(text.norm(dim=1), torch.ones(64))
+    loss = LOSSES["plain"](image, text, model.scale)
+    assert abs(loss.item() - math.log(64)) < 1.0
+    assert every_parameter_learns(model, loss) == []
+    model.log_scale.data.fill_(9.0)
+    assert math.isclose(model.scale.item(), 100, rel_tol=1e-5)
+
+
+def test_padding_does_not_change_a_caption():
+    model, tokens = small_clip().eval(), torch.tensor([[BOS, 300, 301, EOS]])
+    assert torch.allclose(model.encode_text(tokens), model.encode_text(F.pad(tokens, (0, 9), value=PAD)), atol=1e-6)
+
+
+# ---------------------------------------------------------------- VLM
+
+
+def losses_of(model, batch):
+    return model(model.see(batch.pixels), None, batch)
+
+
+def test_vlm_every_trainable_parameter_learns():
+    model, batch = small_vlm(), batch_of(4)
+    assert every_parameter_learns(model, losses_of(model, batch)[batch.learn].mean()) == []
+
+
+def test_the_last_image_position_predicts_the_first_word():
+    model, batch = small_vlm().eval(), batch_of(2)
+    before = losses_of(model, batch)
+    batch.text[0, 0] = batch.text[0, 0] + 1
+    after = losses_of(model, batch)
+    assert before[0, 0] != after[0, 0] and batch.learn[0, 0]
+    # and no word sees itself: what a token is asked for does not depend on what it is
+    other = copy.deepcopy(batch)
+    last = int(other.learn[1].nonzero()[-1])
+    other.text[1, last] = 200
+    assert torch.allclose(losses_of(model, other)[1, :last], after[1, :last], atol=1e-6)
+
+
+def test_more_padding_leaves_the_loss():
+    model, batch = small_vlm().eval(), batch_of(3)
+    wide = TalkBatch(batch.pixels, batch.description, *(F.pad(getattr(batch, k), (0, 7)) for k in ("text", "segment", "position", "learn", "blind")))
+    assert torch.allclose(F.pad(losses_of(model, batch), (0, 7)), losses_of(model, wide), atol=1e-5)
+
+
+def test_segments_do_not_leak_into_one_another():
+    model, batch = small_vlm().eval(), batch_of(2)
+    before = losses_of(model, batch)
+    first = batch.segment == 1
+    batch.text = torch.where(first, (batch.text + 7).clamp(max=tokenizer.size - 1), batch.text)
+    after = losses_of(model, batch)
+    assert torch.allclose(before[~first], after[~first], atol=1e-6) and not torch.allclose(before[first], after[first])
+
+
+def test_blind_segments_do_not_see_the_picture_and_others_do():
+    model, batch = small_vlm().eval(), batch_of(2)
+    before = losses_of(model, batch)
+    batch.pixels = 255 - batch.pixels
+    after = losses_of(model, batch)
+    assert torch.allclose(before[batch.blind], after[batch.blind], atol=1e-6)
+    seeing = batch.learn & ~batch.blind
+    assert (before != after)[seeing].float().mean() > 0.9
+
+
+def test_a_packed_question_equals_the_question_alone():
+    model, batch = small_vlm().eval(), batch_of(1)
+    together = losses_of(model, batch)
+    for segment in range(1, 5):
+        mine = (batch.segment == segment)[0]
+        alone = TalkBatch(batch.pixels, None, *(getattr(batch, k)[:, mine] for k in ("text", "segment", "position", "learn", "blind")))
+        if segment > 1:  # the caption's first word is predicted by the picture, a question's first word by nothing
+            alone.learn[:, 0] = False
+        assert torch.allclose(losses_of(model, alone)[alone.learn], together[0, mine][alone.learn[0]], atol=1e-5)
+
+
+def test_fully_masked_rows_stay_finite():
+    mask = fusion_mask(3, torch.zeros(2, 3, dtype=torch.bool), torch.zeros(2, 4, dtype=torch.long), torch.ones(2, 4, dtype=torch.bool))
+    assert mask.any(-1).all()
+    model, batch = small_vlm(), batch_of(2)
+    batch.learn[0] = False
+    prefix, there = model.read(torch.zeros(2, 3, 5, dtype=torch.long))
+    loss = model(prefix, there, batch)
+    loss.sum().backward()
+    assert loss.isfinite().all() and all(p.grad.isfinite().all() for p in model.decoder.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("projector", PROJECTORS)
+def test_generate_agrees_with_forward_and_with_single_runs(projector):
+    model = small_vlm(projector).eval()
+    pixels = batch_of(4).pixels
+    prompts = [[], [300, 301], [310], [320, 321, 322]]
+    with torch.no_grad():
+        prefix = model.see(pixels)
+        padded = torch.tensor([p + [PAD] * (3 - len(p)) for p in prompts])
+        together = model.generate(prefix, padded, max_new=6)
+        for i, prompt in enumerate(prompts):
+            alone = model.generate(prefix[i : i + 1], torch.tensor([prompt], dtype=torch.long), max_new=6)[0].tolist()
+            assert together[i].tolist()[: len(alone)] == alone
+            text = list(prompt)
+            for expected in alone:  # without a cache, one forward for each word
+                row = torch.tensor([text], dtype=torch.long)
+                hidden = model.decoder(
+                    model.fuse(prefix[i : i + 1], row, torch.arange(len(text))[None]),
+                    fusion_mask(prefix.shape[1], None, torch.ones_like(row), torch.zeros_like(row, dtype=torch.bool)),
+                )
+                word = model.decoder.head(hidden[0, -1]).argmax().item()
+                assert word == expected
+                text.append(word)
+                if word == EOS:
+                    break
+
+
+def test_cached_logits_equal_the_full_forward():
+    model = small_vlm().eval()
+    with torch.no_grad():
+        x = torch.randn(2, 9, 32)
+        causal = torch.ones(9, 9, dtype=torch.bool).tril()
+        full, caches = model.decoder(x, causal), model.decoder.new_caches()
+        parts = [model.decoder(x[:, :4], causal[:4, :4], caches)] + [model.decoder(x[:, k : k + 1], causal[k : k + 1, : k + 1], caches) for k in range(4, 9)]
+        assert torch.allclose(full, torch.cat(parts, 1), atol=1e-5)
+
+
+def test_sampling():
+    logits = torch.tensor([[0.0, 3.0, 2.0, -1.0]]).repeat(500, 1)
+    generator = torch.Generator().manual_seed(0)
+    assert (choose(logits, 0.0, 0, None) == 1).all()
+    assert set(choose(logits, 1.0, 2, generator).tolist()) == {1, 2}
+    assert len(set(choose(logits, 5.0, 0, generator).tolist())) == 4
+
+
+def test_one_batch_can_be_learned_by_heart_and_the_picture_matters():
+    torch.manual_seed(0)
+    model, batch = small_vlm("mlp"), batch_of(4)
+    optimisers = run.make_optimisers(model, 3e-3, 1e-2, 0.0)
+    for step in range(150):
+        loss = losses_of(model, batch)[batch.learn].mean()
+        run.update(optimisers, list(model.parameters()), loss, step)
+    model.eval()
+    with torch.no_grad():
+        said = model.generate(model.see(batch.pixels), torch.zeros(4, 0, dtype=torch.long), max_new=40)
+        for i in range(4):
+            caption = batch.text[i][(batch.segment[i] == 1)].tolist()
+            assert [t for t in said[i].tolist() if t != PAD] == caption
+        right = losses_of(model, batch)[batch.learn & ~batch.blind].mean()
+        batch.pixels = batch.pixels.roll(2, 0)
+        assert losses_of(model, batch)[batch.learn & ~batch.blind].mean() > right + 1.0
+
+
+# ---------------------------------------------------------------- freezing, optimisers, metrics
+
+
+def test_frozen_parts_do_not_move_and_unknown_patterns_are_errors():
+    model, batch = small_vlm(), batch_of(4)
+    run.freeze(model, ["projector.*"])
+    before = copy.deepcopy(model.state_dict())
+    run.update(run.make_optimisers(model, 1e-2, 1e-2, 0.1), list(model.parameters()), losses_of(model, batch)[batch.learn].mean(), 0)
+    moved = {n.split(".")[0] for n, v in model.state_dict().items() if not torch.equal(v, before[n])}
+    assert moved == {"projector"}
+    with pytest.raises(run.UserError, match="projektor"):
+        run.freeze(model, ["projektor.*"])
+
+
+def test_norms_biases_embeddings_and_temperature_do_not_decay():
+    for model in (small_clip(), small_vlm()):
+        decayed = [n for n, p in model.named_parameters() if run.optimiser_group(n, p) == "decayed"]
+        assert decayed and not [n for n in decayed if any(k in n for k in ("norm", "bias", "token.", "position", "log_scale")) or n.endswith("query")]
+
+
+def test_a_step_that_is_not_finite_changes_nothing():
+    model = small_clip()
+    optimisers, before = run.make_optimisers(model, 1e-3, 1e-2, 0.0), copy.deepcopy(model.state_dict())
+    with pytest.raises(RuntimeError, match="step 7"):
+        run.update(optimisers, list(model.parameters()), model.log_scale * float("nan"), 7)
+    assert all(torch.equal(v, before[n]) for n, v in model.state_dict().items())
+
+
+def test_orthogonal_updates():
+    for shape in ((3, 8, 20), (2, 20, 8)):
+        values = torch.linalg.svdvals(run.orthogonal(torch.randn(shape)))
+        assert 0.5 < values.min() and values.max() < 1.3
+
+
+def test_rate_rises_stays_and_falls():
+    shares = [run.rate_at(s, 100, 10) for s in range(100)]
+    assert shares[0] == 0.1 and shares[9] == shares[50] == 1.0 and 0.05 <= shares[-1] < 0.1 and np.all(np.diff(shares[50:]) <= 0)
+
+
+def test_metrics_by_hand():
+    truth = np.eye(4, dtype=bool)
+    assert metrics.retrieval_at(1, np.eye(4), truth) == 1.0
+    assert metrics.retrieval_at(1, np.zeros((4, 4)), truth) == 0.25  # ties give chance
+    assert math.isclose(metrics.retrieval_at(2, np.zeros((4, 4)), truth), 0.5)
+    assert metrics.accuracy([[1, 1, 0], [0, 1, 0]], [0, 1]) == 0.75
+    assert metrics.plain_ceiling(torch.tensor([[1, 2], [1, 2], [3, 4]])) == 2 / 3
+    scene = np.array([[1, 1, 1, 1], [2, 6, 2, 5], [0, 0, 0, 0]])  # a small red circle, a large blue square
+    assert metrics.score_caption("a small red circle and a large blue square", scene) == (6, 6, 6, True)
+    assert metrics.score_caption("a large red circle", scene) == (2, 3, 6, False)
+    assert metrics.score_caption("a small blue circle and a large red square", scene) == (4, 6, 6, False)
+    assert metrics.score_caption("a small red circle and a small red circle", scene) == (3, 6, 6, False)
+    assert metrics.score_caption("red circle", scene) == (0, 0, 6, False)
+    low, high = metrics.share_interval(90, 100)
+    assert math.isclose(low, 0.8256, abs_tol=1e-3) and math.isclose(high, 0.9448, abs_tol=1e-3)
+    low, high = metrics.group_interval([1, 1, 0, 0], [0, 0, 1, 1])
+    assert (low, high) == (0.0, 1.0)
