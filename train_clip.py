@@ -6,6 +6,7 @@
 """
 
 import dataclasses
+import json
 import time
 
 import numpy as np
@@ -72,7 +73,7 @@ def main(config):
     device = run.pick_device(config.device)
     data = PairsForCLIP(world_of(config), config.seed, config.image_size, device)
     model = build(config).to(device)
-    folder = run.open_folder(config.out, config, config.resume)
+    folder = run.open_folder(config.out)
 
     # 2. Optimiser, or the run that is to go on.
     optimisers = run.make_optimisers(model, config.lr, config.muon_lr, config.weight_decay)
@@ -84,9 +85,10 @@ def main(config):
         for optimiser, state in zip(optimisers, saved["optimisers"]):
             optimiser.load_state_dict(state)
         start, seconds = saved["step"], saved["seconds"]
-        run.cut_log(folder, start)
-        if start == config.steps:
+        if start == config.steps and (folder / "metrics.json").exists():
             print(f"{folder / 'last.pt'} is finished ({start} steps); nothing to do")
+            return json.loads((folder / "metrics.json").read_text())
+    run.begin_log(folder, config, start)
     first = data.batch("train", np.arange(config.batch_size))
     ceiling = metrics.plain_ceiling(first.tokens)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters on {device}; {config.world} world; loss {config.loss}")

@@ -11,6 +11,7 @@ instruct: everything learns together, from captions and questions.
 
 import dataclasses
 import inspect
+import json
 import time
 
 import numpy as np
@@ -126,7 +127,7 @@ def main(config):
         run.freeze(model, patterns)
     model = model.to(device)
     data = Conversations(world_of(config), config.seed, encoder["image_size"], device, config.questions, config.blind)
-    folder = run.open_folder(config.out, config, config.resume)
+    folder = run.open_folder(config.out)
 
     # 2. A run that is to go on.
     start, seconds, saved = 0, 0.0, None
@@ -135,9 +136,10 @@ def main(config):
         run.check_resume(config, saved["config"], ("out", "resume", "device", "clip", "log_every", "eval_every", "eval_items"), folder / "last.pt")
         run.load_weights(model, saved["model"], folder / "last.pt")
         start, seconds = saved["step"], saved["seconds"]
-        run.cut_log(folder, start)
-        if start == config.steps:
+        if start == config.steps and (folder / "metrics.json").exists():
             print(f"{folder / 'last.pt'} is finished ({start} steps); nothing to do")
+            return json.loads((folder / "metrics.json").read_text())
+    run.begin_log(folder, config, start)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters on {device}; {config.world} world; {model.projector.num_tokens} image tokens")
 
     # 3. The loop, stage by stage: picture (or words), projector, decoder, loss, step.

@@ -154,19 +154,28 @@ def orthogonal(g, steps=5):
 # ---------------------------------------------------------------- files
 
 
-def open_folder(out, config, resume):
-    """Make the folder of a run and write its config.json; without --resume an earlier log is begun anew. Raises UserError."""
+def open_folder(out):
+    """Make the folder of a run. Raises UserError if that cannot be."""
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {out} is a file; name a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "config.json", json.dumps(dataclasses.asdict(config), indent=2).encode())
-        if not resume:
-            (folder / "log.jsonl").write_bytes(b"")
     except OSError as error:
-        raise UserError(f"cannot write into {out} ({error.strerror}); name another --out")
+        raise UserError(f"cannot make the folder {out} ({error.strerror}); name another --out")
     return folder
+
+
+def begin_log(folder, config, step):
+    """Write config.json and cut the log back to `step` (0: begin it anew). Raises UserError if the folder is read-only."""
+    path = folder / "log.jsonl"
+    try:
+        lines = path.read_text().splitlines() if step else []
+        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        write_atomically(path, "".join(line + "\n" for line in kept).encode())
+        write_atomically(folder / "config.json", (json.dumps(dataclasses.asdict(config), indent=2) + "\n").encode())
+    except OSError as error:
+        raise UserError(f"cannot write into {folder} ({error.strerror}); name another --out")
 
 
 def write_atomically(path, data):
@@ -185,14 +194,6 @@ def write_atomically(path, data):
 def append_log(folder, step, **values):
     with open(folder / "log.jsonl", "a") as file:
         file.write(json.dumps(dict(step=step, **{k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()})) + "\n")
-
-
-def cut_log(folder, step):
-    """Forget what the log says of steps after `step`: --resume goes on from there."""
-    path = folder / "log.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    kept = [line for line in lines if json.loads(line)["step"] <= step]
-    write_atomically(path, "".join(line + "\n" for line in kept).encode())
 
 
 def read_log(folder):

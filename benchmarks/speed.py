@@ -1,0 +1,101 @@
+"""How fast: samples/s of the world, images/s of each training step, and what share of this machine's matrix-product peak that is.
+
+    python benchmarks/speed.py
+"""
+
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import train_clip
+import train_vlm
+from data.dataset import Conversations, PairsForCLIP
+from tinyvlm import run
+from tinyvlm.losses import LOSSES
+from tinyvlm.projectors import PROJECTORS
+
+
+def seconds_of(work, repeats=5):
+    """The median time of one call, after one to warm up."""
+    work()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+def peak(device):
+    """The fastest product of two 2048 x 2048 float32 matrices, FLOP/s."""
+    a = torch.randn(2048, 2048, device=device)
+    return max(2 * 2048**3 / seconds_of(lambda: a @ a, 1) for _ in range(8))
+
+
+def report(name, images, seconds, flops, best, data_seconds):
+    print(f"{name:34}{images / seconds:8.0f} images/s {flops / seconds / 1e9:8.0f} GFLOP/s {flops / seconds / best:6.0%} of the peak   data {data_seconds / seconds:5.1%} of it")
+
+
+def flops_of(work):
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+def clip_step(encoder, device, **sizes):
+    """One optimiser step of train_clip.py on a fixed batch, and the time to make a batch."""
+    config = train_clip.Config(encoder=encoder, **sizes)
+    model = train_clip.build(config).to(device)
+    optimisers = run.make_optimisers(model, 1e-3, 1e-2, 0.01)
+    data = PairsForCLIP(train_clip.world_of(config), device=device)
+    batch = data.batch("train", np.arange(config.batch_size))
+
+    def work():
+        with run.precision(device):
+            image, text = model.encode_image(batch.pixels), model.encode_text(batch.tokens)
+        run.update(optimisers, list(model.parameters()), LOSSES["multi_positive"](image.float(), text.float(), model.scale, batch.positives), 0)
+
+    return work, config.batch_size, seconds_of(lambda: data.batch("train", np.arange(config.batch_size)))
+
+
+def vlm_step(projector, device):
+    """One step of the last stage of train_vlm.py (everything trained) on a fixed batch, and the time to make a batch."""
+    config = train_vlm.Config(projector=projector, encoder_init="random")
+    model = train_vlm.build(config, train_vlm.encoder_of(config)[0]).to(device)
+    optimisers = run.make_optimisers(model, 1e-3, 1e-2, 0.01)
+    data = Conversations(train_vlm.world_of(config), device=device)
+    batch = data.batch("train", np.arange(config.batch_size))
+
+    def work():
+        with run.precision(device):
+            loss = model(model.see(batch.pixels), None, batch)[batch.learn].mean()
+        run.update(optimisers, list(model.parameters()), loss, 0)
+
+    return work, config.batch_size, seconds_of(lambda: data.batch("train", np.arange(config.batch_size)))
+
+
+def main():
+    device = run.pick_device("auto")
+    best = peak(device)
+    print(f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}; matrix-product peak {best / 1e9:.0f} GFLOP/s in float32")
+    world = train_clip.world_of(train_clip.Config())
+    for name, data in (("world: captions", PairsForCLIP(world, device=device)), ("world: conversations", Conversations(world, device=device))):
+        print(f"{name:34}{256 / seconds_of(lambda: data.batch('train', np.arange(256))):8.0f} finished samples/s (scene, pixels, tokens)")
+    for encoder, sizes in (("stem", {}), ("vit", {}), ("vit", dict(depth=4))):
+        work, images, data_seconds = clip_step(encoder, device, **sizes)
+        report(f"CLIP, {encoder}, depth {sizes.get('depth', 2)}", images, seconds_of(work), flops_of(work), best, data_seconds)
+    for projector in PROJECTORS:
+        work, images, data_seconds = vlm_step(projector, device)
+        report(f"VLM, {projector}", images, seconds_of(work), flops_of(work), best, data_seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""The scripts as their users meet them: a few steps, the files they leave, resume, bad input, and what the README says."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import sample
+import train_clip
+import train_vlm
+from tinyvlm import config as settings
+from tinyvlm import run
+from tinyvlm.projectors import PROJECTORS
+
+ROOT = Path(__file__).parent.parent
+CLIP_ARGS = dict(steps=4, batch_size=8, dim=16, depth=1, heads=1, text_dim=16, text_depth=1, text_heads=1, embed_dim=16, eval_items=512, eval_every=2, log_every=1)
+VLM_ARGS = dict(steps=6, batch_size=4, dim=32, depth=1, heads=1, shares="0.34,0.33,0.33", eval_every=2, eval_items=4, log_every=1)
+FILES = {"config.json", "log.jsonl", "last.pt", "metrics.json", "curves.png", "samples.png"}
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clip")
+    train_clip.main(train_clip.Config(out=str(folder), **CLIP_ARGS))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def vlm_folder(clip_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vlm")
+    train_vlm.main(train_vlm.Config(out=str(folder), clip=str(clip_folder), queries=4, **VLM_ARGS))
+    return folder
+
+
+def command(*words, **environment):
+    """Run a script as the shell does: (exit code, stdout, stderr)."""
+    done = subprocess.run([sys.executable, *map(str, words)], cwd=ROOT, capture_output=True, text=True, env=os.environ | environment, timeout=300)
+    return done.returncode, done.stdout, done.stderr
+
+
+def weights(folder):
+    return run.load_checkpoint(folder / "last.pt")["model"]
+
+
+def test_clip_leaves_what_it_promises(clip_folder):
+    assert {p.name for p in clip_folder.iterdir()} == FILES
+    numbers = json.loads((clip_folder / "metrics.json").read_text())
+    assert {"seconds", "images_per_second", "matched_cosine", "mismatched_cosine", "zero_shot", "r_at_1"} <= set(numbers)
+    assert all(isinstance(v, (int, float)) for v in numbers.values())
+    assert [line["step"] for line in run.read_log(clip_folder) if "loss" in line] == [1, 2, 3, 4]
+
+
+def test_vlm_leaves_what_it_promises(vlm_folder):
+    assert {p.name for p in vlm_folder.iterdir()} == FILES
+    numbers = json.loads((vlm_folder / "metrics.json").read_text())
+    families = {"vqa_" + f for f in ("existence", "count", "colour", "shape", "size", "relation", "compare")}
+    assert {"seconds", "images_per_second", "fact_f1", "exact_caption", "vqa", "vqa_blind", "vqa_chance"} | families <= set(numbers)
+    assert [line.get("stage") for line in run.read_log(vlm_folder) if "loss" in line] == ["language"] * 2 + ["align"] * 2 + ["instruct"] * 2
+
+
+@pytest.mark.parametrize("cut", [2, 4])
+def test_resume_ends_at_the_bits_of_the_uninterrupted_run(clip_folder, vlm_folder, tmp_path, cut):
+    for script, arguments, reference in (
+        (train_clip, CLIP_ARGS, clip_folder),
+        (train_vlm, VLM_ARGS | dict(clip=str(clip_folder), queries=4), vlm_folder),
+    ):
+        folder = tmp_path / script.__name__
+        config = script.Config(out=str(folder), **arguments)
+        if cut >= config.steps:
+            continue
+        original = run.append_log
+
+        def stop_here(where, step, **values):
+            if step > cut:
+                raise KeyboardInterrupt
+            original(where, step, **values)
+
+        run.append_log = stop_here
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                script.main(config)
+        finally:
+            run.append_log = original
+        script.main(script.Config(out=str(folder), resume=True, **arguments))
+        assert all(torch.equal(w, weights(reference)[n]) for n, w in weights(folder).items())
+        assert (folder / "log.jsonl").read_text() == (reference / "log.jsonl").read_text()
+
+
+def test_evaluations_do_not_change_the_training(clip_folder, tmp_path):
+    train_clip.main(train_clip.Config(out=str(tmp_path), **CLIP_ARGS | dict(eval_every=1)))
+    assert all(torch.equal(w, weights(clip_folder)[n]) for n, w in weights(tmp_path).items())
+
+
+def test_projectors_share_encoder_and_decoder_to_the_last_bit(clip_folder):
+    built = []
+    for name in PROJECTORS:
+        config = train_vlm.Config(projector=name, clip=str(clip_folder))
+        built.append(train_vlm.build(config, train_vlm.encoder_of(config)[0]))
+    for model in built[1:]:
+        for part in ("vision", "decoder"):
+            other = getattr(built[0], part).state_dict()
+            assert all(torch.equal(w, other[n]) for n, w in getattr(model, part).state_dict().items())
+
+
+@pytest.mark.parametrize("stages, shares, patterns", [("instruct", "1", "*"), ("align,instruct", "0.5,0.5", "decoder.*"), ("instruct", "1", "projector.*,vision.blocks.*")])
+def test_recipes_of_the_literature_are_a_flag_away(clip_folder, tmp_path, stages, shares, patterns):
+    arguments = VLM_ARGS | dict(steps=2, stages=stages, shares=shares, train_instruct=patterns, projector="linear")
+    assert train_vlm.main(train_vlm.Config(out=str(tmp_path), clip=str(clip_folder), **arguments))["vqa_chance"] > 0
+
+
+def test_sampler_with_both_kinds_of_checkpoint_and_every_kind_of_picture(clip_folder, vlm_folder, tmp_path, capsys):
+    from PIL import Image
+
+    for folder in (clip_folder, vlm_folder):
+        page = sample.main(sample.Config(checkpoint=str(folder), items=2, out=str(tmp_path / "page.png")))
+        assert Image.open(page).width > 100
+    assert "test picture 0" in capsys.readouterr().out
+    for mode in ("RGB", "RGBA", "P", "CMYK", "L", "I;16"):
+        path = tmp_path / f"{mode.replace(';', '')}.{'tiff' if mode in ('CMYK', 'I;16') else 'png'}"
+        Image.new(mode, (90, 40)).save(path)
+        sample.main(sample.Config(checkpoint=str(vlm_folder), image=str(path), question="What color is the circle?", out=str(tmp_path / "page.png")))
+        sample.main(sample.Config(checkpoint=str(clip_folder), image=str(path), out=str(tmp_path / "page.png")))
+    assert "what colour is the circle ?" in capsys.readouterr().out
+
+
+def test_greedy_and_sampled_words(vlm_folder, tmp_path, capsys):
+    said = []
+    for temperature, seed in ((0.0, 0), (0.0, 1), (5.0, 0), (5.0, 1)):
+        sample.main(sample.Config(checkpoint=str(vlm_folder), items=1, temperature=temperature, seed=seed, out=str(tmp_path / "p.png")))
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] and said[2] != said[3]
+
+
+# ---------------------------------------------------------------- bad input: one line, exit code 2
+
+
+@pytest.mark.parametrize(
+    "words, named",
+    [
+        (["train_clip.py", "--steps", "0"], "--steps"),
+        (["train_clip.py", "--steps", "1e3"], "--steps"),
+        (["train_clip.py", "--lr", "nan"], "--lr"),
+        (["train_clip.py", "--lr", "-1"], "--lr"),
+        (["train_clip.py", "--batch-size", "1"], "--batch-size"),
+        (["train_clip.py", "--batch", "8"], "--batch-size"),
+        (["train_clip.py", "--loss", "plane"], "did you mean plain"),
+        (["train_clip.py", "--resume", "False"], "False"),
+        (["train_clip.py", "--dim", "10", "--heads", "3"], "divisible"),
+        (["train_clip.py", "--image-size", "60"], "multiple"),
+        (["train_clip.py", "--device", "tpu"], "tpu"),
+        (["train_clip.py", "--device", "cuda:99"], "cuda"),
+        (["train_clip.py", "--out", "README.md"], "README.md"),
+        (["train_vlm.py", "--projector", "qformr"], "did you mean qformer"),
+        (["train_vlm.py", "--proj", "mlp"], "--projector"),
+        (["train_vlm.py", "--projector", "linear", "--queries", "8", "--encoder-init", "random"], "--queries"),
+        (["train_vlm.py", "--clip", "nowhere"], "train_clip.py"),
+        (["train_vlm.py", "--clip", "README.md"], "README.md"),
+        (["train_vlm.py", "--stages", "language,alignn,instruct"], "alignn"),
+        (["train_vlm.py", "--shares", "0.5,0.5"], "--shares"),
+        (["train_vlm.py", "--train-align", "projektor.*", "--encoder-init", "random"], "projektor"),
+        (["train_vlm.py", "--blind", "9"], "--blind"),
+        (["sample.py", "--checkpoint", "nowhere"], "nowhere"),
+    ],
+)
+def test_bad_input_gets_one_line_and_exit_code_2(words, named, tmp_path):
+    out = [] if "--out" in words or words[0] == "sample.py" else ["--out", tmp_path / "run"]
+    code, stdout, stderr = command(*words, *out)
+    assert code == 2 and stderr.startswith("error: ") and stderr.count("\n") == 1 and named in stderr, stderr
+
+
+def test_bad_pictures_and_questions(vlm_folder, tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "empty.png").write_bytes(b"")
+    for words, named in (
+        (["--image", tmp_path / "none.png"], "none.png"),
+        (["--image", tmp_path / "text.png"], "text.png"),
+        (["--image", tmp_path / "empty.png"], "empty.png"),
+        (["--image", tmp_path], str(tmp_path)),
+        (["--question", "why " * 100], "--question"),
+    ):
+        with pytest.raises(settings.UserError, match=re.escape(named)):
+            options = {str(words[0])[2:]: str(words[1])}
+            sample.main(sample.Config(checkpoint=str(vlm_folder), out=str(tmp_path / "p.png"), **options))
+    for strange in ("🙂", "\x00", "\ud800", "שלום", "?"):
+        sample.main(sample.Config(checkpoint=str(vlm_folder), items=1, question=strange, out=str(tmp_path / "p.png")))
+
+
+def test_damaged_checkpoints_are_refused(clip_folder, vlm_folder, tmp_path):
+    good = (clip_folder / "last.pt").read_bytes()
+    flipped = bytearray(good)
+    flipped[len(good) // 2] ^= 1
+    for damaged in (b"", b"<html>", good[: len(good) // 2], bytes(flipped)):
+        (tmp_path / "last.pt").write_bytes(damaged)
+        with pytest.raises(settings.UserError, match="damaged"):
+            run.load_checkpoint(tmp_path)
+    with pytest.raises(settings.UserError, match="vlm model, but a clip"):
+        run.load_checkpoint(vlm_folder, "clip")
+    content = run.load_checkpoint(clip_folder)
+    model = train_clip.build(run.config_from(train_clip.Config, content["config"], "x"))
+    name, tensor = next(iter(content["model"].items()))
+    for change in ({name: tensor[:1]}, {name: tensor * float("nan")}, {"extra": tensor}):
+        with pytest.raises(settings.UserError, match=name if "extra" not in change else "extra"):
+            run.load_weights(model, content["model"] | change, "x")
+
+
+def test_resume_with_other_settings_lists_them(clip_folder):
+    with pytest.raises(settings.UserError, match="lr 0.002 then, 0.5 now"):
+        train_clip.main(train_clip.Config(out=str(clip_folder), resume=True, lr=0.5, **CLIP_ARGS))
+
+
+@pytest.mark.parametrize("script", ["train_clip.py", "train_vlm.py", "sample.py"])
+def test_help_explains_every_flag(script):
+    code, stdout, _ = command(script, "--help")
+    module = {"train_clip.py": train_clip, "train_vlm.py": train_vlm, "sample.py": sample}[script]
+    assert code == 0 and stdout.count("(default: ") == len(module.Config.__dataclass_fields__)
+
+
+# ---------------------------------------------------------------- the README
+
+
+def test_readme_commands_flags_and_files_exist():
+    text = (ROOT / "README.md").read_text() + (ROOT / "data" / "README.md").read_text()
+    classes = {"train_clip.py": train_clip.Config, "train_vlm.py": train_vlm.Config, "sample.py": sample.Config}
+    commands = re.findall(r"python (\S+\.py)([^\n`#]*)", text)
+    assert len(commands) >= 5
+    for script, rest in commands:
+        assert (ROOT / script).exists(), script
+        if script in classes:
+            words = re.findall(r'"[^"]*"|\S+', rest)
+            words = ["mlp" if w in ("P", "PROJECTOR") else w.strip('"') for w in words]
+            settings.parse(classes[script], words, "")
+    for path in re.findall(r"(?:^|[\s(`])((?:[\w.-]+/)*[\w.-]+\.(?:py|md|png|txt|ini))\b", text):
+        assert (ROOT / path).exists() or (ROOT / "data" / path).exists() or path.startswith("runs/") or path in ("picture.png", *FILES, "sample.png"), path
+    for target in re.findall(r"`?make (\w+)", text):
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M), target
+
+
+def test_no_import_goes_upwards():
+    rooms = {"data": {"data"}, "tinyvlm": {"data", "tinyvlm"}}
+    for room, allowed in rooms.items():
+        for path in (ROOT / room).glob("*.py"):
+            for module in re.findall(r"^(?:from|import) (\w+)", path.read_text(), re.M):
+                if module in ("data", "tinyvlm", "train_clip", "train_vlm", "sample"):
+                    assert module in allowed, path
+                if module in ("matplotlib", "PIL"):
+                    assert path.name == "plots.py", path
