@@ -109,8 +109,13 @@ def describe(config, saved, path, out, device):
     for k, line in enumerate(lines):
         print(f"\n{config.image or f'test picture {indices[k]}'}")
         for pieces in line:
-            print("  " + "".join(text + mark(truth) for text, truth in pieces))
+            print("  " + "".join(printable(text) + mark(truth) for text, truth in pieces))
     plots.page(pixels, lines, out)
+
+
+def printable(text):
+    """An untrained model says any byte: what a terminal could not show becomes a question mark."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def mark(truth):

@@ -47,11 +47,11 @@ def test_batches_equal_a_frozen_sample():
 
 
 FROZEN = [
-    "a large red star at the bottom",
-    "a large blue square at the bottom",
+    "a large blue circle at the top , a large red heart at the bottom and a small blue triangle at the bottom right",
+    "a large blue circle at the top , a large blue triangle at the bottom and a small blue triangle at the bottom right",
     "a small green circle at the top right and a small green diamond at the bottom",
 ]
-FROZEN_SUM = 1016384
+FROZEN_SUM = 1141832
 
 
 @pytest.mark.parametrize("world", [WORLD, FULL, World(held_out=2)])
@@ -143,7 +143,7 @@ def test_parse_of_what_is_said_is_what_was_meant():
     rows = np.array(list(whole_grammar()))
     for row, said, asked in zip(rows, language.say(rows), language.ask(rows)):
         back = language.parse(language.text(said))
-        assert (back == row).all() or ambiguous(back, row), (row, language.text(said))
+        assert (back == row).all(), (row, language.text(said))
         question = language.parse(language.text(asked), question=True)
         kept = row.copy()
         if KINDS[row[KIND]] != "relation":
@@ -151,10 +151,6 @@ def test_parse_of_what_is_said_is_what_was_meant():
         if KINDS[row[KIND]] == "content":
             kept[1:4] = 0
         assert (question == kept).all(), language.text(asked)
-
-
-def ambiguous(back, row):
-    return False
 
 
 def test_captions_parse_back():
@@ -249,10 +245,10 @@ def test_a_reader_of_questions_alone_stays_at_chance():
         pairs = questions.pairs(WORLD, 0, "test", family, 2000)
         texts = [language.text(i) for i in language.ask(pairs.rows)]
         table, right = {}, 0
-        for text, answers in zip(texts[:1000], pairs.answers):
+        for text, answers in zip(texts[::2], pairs.answers[::2]):
             for a in answers:
                 table.setdefault(text, []).append(a)
-        for text, answers in zip(texts[1000:], pairs.answers[1000:]):
+        for text, answers in zip(texts[1::2], pairs.answers[1::2]):
             known = table.get(text, [1])
             right += (answers == max(set(known), key=known.count)).mean()
         assert abs(right / 1000 - questions.CHANCE[family]) < 0.05, family
@@ -298,7 +294,7 @@ def test_words_of_the_grammar_are_single_tokens():
 def test_packed_text_decodes_to_the_answers_and_their_ends():
     data = Conversations(WORLD)
     batch = data.batch("train", np.arange(50))
-    rows, answers = questions.about(0, "train", np.arange(50), sample(WORLD, 0, "train", np.arange(50)).objects, KINDS, 9)
+    rows, answers = questions.about(0, "train", np.arange(50), sample(WORLD, 0, "train", np.arange(50)).objects, questions.MIX, 9)
     for i in range(50):
         for q in range(9):
             mine = (batch.segment[i] == q + 2) & batch.learn[i]

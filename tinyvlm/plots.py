@@ -121,5 +121,6 @@ def words_in_a_row(axis, x, y, words):
     """Words in their colours from x on, in axes units."""
     for word, truth in words:
         colour = PLAIN if truth is None else TRUE if truth else FALSE
-        axis.text(x, y, word, transform=axis.transAxes, fontsize=8, color=colour, family="monospace", fontweight="bold" if truth is not None else None)
+        word = "".join(c if c.isascii() and c.isprintable() else "?" for c in word)  # an untrained model says any byte
+        axis.text(x, y, word, transform=axis.transAxes, fontsize=8, color=colour, family="monospace", fontweight="bold" if truth is not None else None, parse_math=False)
         x += 0.0205 * (len(word) + 1)
