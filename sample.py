@@ -19,6 +19,7 @@ from data.scene import COLOUR, PLACE, SHAPE, sample
 from data.tokenizer import BOS
 from tinyvlm import plots, run
 from tinyvlm.config import UserError, run_script, setting
+from tinyvlm.exam import respond, see_all
 from tinyvlm.gpt import MAX_WORDS
 
 
@@ -43,6 +44,8 @@ def main(config):
     path = Path(config.checkpoint)
     folder = path if path.is_dir() else path.parent
     out = Path(config.out) if config.out else folder / "sample.png"
+    if out.suffix.lower() != ".png" or out.is_dir():
+        raise UserError(f"--out {out} is no PNG file; give a name that ends in .png")
     if not out.parent.is_dir():
         raise UserError(f"there is no folder {out.parent}; name another --out")
     if saved["kind"] == "clip":
@@ -70,7 +73,12 @@ def read_picture(path, size):
         with Image.open(path) as image:
             if image.width * image.height > 64_000_000:
                 raise UserError(f"{path} has {image.width} x {image.height} pixels; give a picture of at most 64 megapixels")
-            image = ImageOps.fit(ImageOps.exif_transpose(image).convert("RGB"), (size, size))
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I"):  # 16 bits a pixel
+                image = Image.fromarray((np.asarray(image).astype(np.int64) // 256).clip(0, 255).astype(np.uint8))
+            if "A" in image.mode or "transparency" in image.info:  # what is transparent shows the world's dark backdrop
+                image = Image.alpha_composite(Image.new("RGBA", image.size, (40, 40, 40, 255)), image.convert("RGBA"))
+            image = ImageOps.fit(image.convert("RGB"), (size, size))
     except FileNotFoundError:
         raise UserError(f"there is no picture {path}; check the name")
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -80,7 +88,7 @@ def read_picture(path, size):
 
 def ask_nicely(question):
     """A question as people type it -> as the grammar spells it: small letters, a space before the question mark."""
-    return " ".join(question.lower().replace("?", " ? ").replace(",", " , ").replace("color", "colour").replace("colourr", "colour").split())
+    return " ".join(question.lower().replace("?", " ? ").replace(",", " , ").replace("color", "colour").split())
 
 
 # ---------------------------------------------------------------- VLM
@@ -96,15 +104,15 @@ def describe(config, saved, path, out, device):
     model = model.to(device).eval()
     world = train_vlm.world_of(trained)
     pixels, scenes, indices = pictures(config, world, trained.seed, saved["encoder"]["image_size"], device)
-    prefix = train_vlm.see_all(model, pixels)
-    b, asked = len(pixels), questions_for(config, trained, scenes, indices, len(pixels))
+    prefix = see_all(model, pixels)
+    b, asked = len(pixels), questions_for(config, world, trained, scenes, indices, len(pixels))
     generator = torch.Generator(device).manual_seed(config.seed)
     options = dict(temperature=config.temperature, top_k=config.top_k, generator=generator)
-    captions = train_vlm.respond(model, prefix, [""] * b, **options)
+    captions = respond(model, prefix, [""] * b, **options)
     lines = [[plots.judged_caption(c, scenes.objects[k] if scenes else None)] for k, c in enumerate(captions)]
     for column in asked:
         texts = [text for text, _ in column]
-        for line, (text, wanted), said in zip(lines, column, train_vlm.respond(model, prefix, texts, **options)):
+        for line, (text, wanted), said in zip(lines, column, respond(model, prefix, texts, **options)):
             line.append([(text + " ", None), (said or "(nothing)", None if wanted is None else said == wanted)])
     for k, line in enumerate(lines):
         print(f"\n{config.image or f'test picture {indices[k]}'}")
@@ -122,7 +130,7 @@ def mark(truth):
     return "" if truth is None else " [true]" if truth else " [FALSE]"
 
 
-def questions_for(config, trained, scenes, indices, b):
+def questions_for(config, world, trained, scenes, indices, b):
     """Columns of (question, right answer or None), one for each picture."""
     if config.question:
         text = ask_nicely(config.question)
@@ -131,7 +139,7 @@ def questions_for(config, trained, scenes, indices, b):
         return [[(text, truth_of(text, scenes, k)) for k in range(b)]]
     if scenes is None:
         return [[(text, None)] * b for text in ("how many objects are there ?", "what is at the center ?")]
-    rows, answers = questions.about(trained.seed, "test", indices, scenes.objects, questions.FAMILIES, 3)
+    rows, answers = questions.about(world, trained.seed, "test", indices, scenes.objects, questions.FAMILIES, 3)
     columns = []
     for q in range(rows.shape[1]):
         texts = [language.text(ids) for ids in language.ask(rows[:, q])]

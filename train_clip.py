@@ -14,7 +14,7 @@ import torch
 
 from data import language
 from data.dataset import PairsForCLIP, to_tokens, tokenizer
-from data.scene import COLOUR, SHAPE, WORLDS, World, sample
+from data.scene import COLOUR, SHAPE, WORLDS, sample
 from data.render import render
 from data.tokenizer import BOS
 from tinyvlm import metrics, plots, run
@@ -104,6 +104,7 @@ def main(config):
             image, text = model.encode_image(batch.pixels), model.encode_text(batch.tokens)
         loss = LOSSES[config.loss](image.float(), text.float(), model.scale, batch.positives)
         run.update(optimisers, list(model.parameters()), loss, step)
+        model.cap_scale()
         seconds += time.time() - began
 
         done = step + 1
@@ -113,12 +114,12 @@ def main(config):
         if done % config.log_every == 0 or done == config.steps:
             run.append_log(folder, done, loss=loss.item(), scale=model.scale.item())
         if done % config.eval_every == 0 or done == config.steps:
-            run.append_log(folder, done, **{"val_" + k: v for k, v in quick_scores(model, data, device).items()})
+            run.append_log(folder, done, **{"val_" + k: v for k, v in quick_scores(model, data).items()})
             run.save_checkpoint(folder / "last.pt", kind="clip", config=config, step=done, model=model, optimisers=optimisers, seconds=seconds)
     progress.close()
 
     # 4. The test split: table, metrics, pictures.
-    rows, numbers = test(model, data, config, device)
+    rows, numbers = test(model, data, config)
     run.print_table("test split", rows)
     result = dict(seconds=round(seconds, 1), images_per_second=round(config.steps * config.batch_size / seconds, 1), **numbers)
     run.write_metrics(folder, result)
@@ -141,9 +142,9 @@ def encode(model, batch, chunk=128):
     return image.float().cpu(), text.float().cpu()
 
 
-def quick_scores(model, data, device):
+def quick_scores(model, data):
     """Validation: retrieval and cosines of 256 pictures that are no minimal pairs of one another, full captions."""
-    data = PairsForCLIP(data.world, data.seed, data.image_size, device, detail="full")
+    data = PairsForCLIP(data.world, data.seed, data.image_size, data.device, detail="full")
     batch = data.batch("val", np.arange(0, 512, 2))
     image, text = encode(model, batch)
     similarity, true = image @ text.T, batch.positives.cpu()
@@ -151,15 +152,15 @@ def quick_scores(model, data, device):
     return dict(r_at_1=hits, matched=similarity.diag().mean().item(), mismatched=similarity[~true].mean().item())
 
 
-def test(model, data, config, device):
-    """The numbers of DESIGN section 4: rows for the table and a flat dict for metrics.json."""
+def test(model, data, config):
+    """Cosines, zero-shot, retrieval and minimal pairs: rows for the table and a flat dict for metrics.json."""
     # Cosines: own caption; for the mismatch, all captions of the other pictures that are false of this one.
     # A full caption says size, colour and shape of every object.
-    data = PairsForCLIP(data.world, config.seed, config.image_size, device, detail="full")
+    data = PairsForCLIP(data.world, data.seed, data.image_size, data.device, detail="full")
     batch = data.batch("test", np.arange(0, 2 * config.eval_items, 2))
     image, text = encode(model, batch)
     similarity, true = (image @ text.T).numpy(), batch.positives.cpu().numpy()
-    matched, n = similarity.diagonal(), len(similarity)
+    matched = similarity.diagonal()
     mismatched = np.array([row[~fits].mean() for row, fits in zip(similarity, true)])
     # Retrieval among 256, both ways, any true caption (picture) counts.
     small, fits = similarity[:256, :256], true[:256, :256]
@@ -172,7 +173,7 @@ def test(model, data, config, device):
     clear = ~both.positives.cpu()[torch.arange(len(image)), other]
     margin = (image * text).sum(1) - (image * text[other]).sum(1)
     pair = ((margin > 0).float() + (margin == 0).float() / 2)[clear].numpy()
-    correct = zero_shot(model, data, config, device)
+    correct = zero_shot(model, data)
 
     def row(name, key, values, meaning, groups=None):
         values = np.asarray(values, float)
@@ -190,14 +191,14 @@ def test(model, data, config, device):
 
 
 @torch.no_grad()
-def zero_shot(model, data, config, device, items=640):
+def zero_shot(model, data, items=640):
     """Pictures of a single object against the 64 captions "a COLOUR SHAPE": 1 or 0 each, a tie of k 1 / k."""
     lonely = dataclasses.replace(data.world, min_objects=1, max_objects=1)
-    scenes = sample(lonely, config.seed, "test", np.arange(0, 2 * items, 2))
-    pixels = render(lonely, scenes, config.image_size, device)
+    scenes = sample(lonely, data.seed, "test", np.arange(0, 2 * items, 2))
+    pixels = render(lonely, scenes, data.image_size, data.device)
     things = np.zeros((64, 1, 4), np.int64)
     things[:, 0, COLOUR], things[:, 0, SHAPE] = np.arange(64) // 8 + 1, np.arange(64) % 8 + 1
-    captions = torch.from_numpy(to_tokens(language.caption(things), start=(BOS,))).to(device)
+    captions = torch.from_numpy(to_tokens(language.caption(things), start=(BOS,))).to(data.device)
     was_training = model.training
     model.eval()
     scores = torch.cat([model.encode_image(p) for p in pixels.split(128)]) @ model.encode_text(captions).T

@@ -2,7 +2,7 @@
 
     python train_vlm.py --projector qformer     # needs the encoder that train_clip.py makes
     python train_vlm.py --projector mlp
-    python train_vlm.py --stages instruct --shares 1 --train-instruct "*"   # one stage, everything trained
+    python train_vlm.py --stages instruct --shares 1 --out runs/one-stage    # no language before pictures, no alignment
 
 language: the decoder alone learns the language of the world, with a few bags of words in the place of the picture.
 align: the projector learns to make pictures look like those words; encoder and decoder are frozen.
@@ -18,12 +18,13 @@ import numpy as np
 import torch
 
 from data import language, questions
-from data.dataset import Conversations, to_tokens, tokenizer
+from data.dataset import Conversations, tokenizer
 from data.render import render
 from data.scene import WORLDS, sample
 from tinyvlm import metrics, plots, run
 from tinyvlm.config import UserError, run_script, setting
-from tinyvlm.gpt import GPT, MAX_WORDS
+from tinyvlm.exam import caption_test, respond, see_all, vqa_test
+from tinyvlm.gpt import GPT
 from tinyvlm.projectors import PROJECTORS
 from tinyvlm.vision import VISION_ENCODERS
 from tinyvlm.vlm import VLM
@@ -104,7 +105,7 @@ def plan(config):
         shares = [float(share) for share in shares]
     except ValueError:
         raise UserError(f"--shares is {config.shares!r}; give numbers such as 0.3,0.1,0.6")
-    if len(shares) != len(names) or abs(sum(shares) - 1) > 1e-6 or min(shares) <= 0:
+    if len(shares) != len(names) or not abs(sum(shares) - 1) < 1e-6 or not min(shares) > 0:
         raise UserError(f"--shares {config.shares} does not fit --stages {config.stages}; give one positive share a stage, 1 in all")
     ends = [round(config.steps * sum(shares[: k + 1])) for k in range(len(names))]
     patterns = [getattr(config, "train_" + name).split(",") for name in names]
@@ -117,9 +118,11 @@ def main(config):
     device = run.pick_device(config.device)
     config = dataclasses.replace(config, out=config.out or f"runs/vlm-{config.projector}")
     if config.blind >= config.questions:
-        raise UserError(f"--blind {config.blind} leaves no question with a picture; give more --questions")
+        raise UserError(f"--blind {config.blind} leaves no question with a picture; give more --questions or --blind 0")
     stages = plan(config)
-    encoder, weights = encoder_of(config)
+    folder = run.open_folder(config.out)
+    saved = run.load_checkpoint(folder / "last.pt", "vlm") if config.resume else None
+    encoder, weights = (saved["encoder"], None) if saved else encoder_of(config)
     model = build(config, encoder)
     if weights:
         run.load_weights(model.vision, weights, config.clip)
@@ -127,15 +130,13 @@ def main(config):
         run.freeze(model, patterns)
     model = model.to(device)
     data = Conversations(world_of(config), config.seed, encoder["image_size"], device, config.questions, config.blind)
-    folder = run.open_folder(config.out)
 
     # 2. A run that is to go on.
-    start, seconds, saved = 0, 0.0, None
-    if config.resume:
-        saved = run.load_checkpoint(folder / "last.pt", "vlm")
+    start, seconds, seeing = 0, 0.0, 0.0
+    if saved:
         run.check_resume(config, saved["config"], ("out", "resume", "device", "clip", "log_every", "eval_every", "eval_items"), folder / "last.pt")
         run.load_weights(model, saved["model"], folder / "last.pt")
-        start, seconds = saved["step"], saved["seconds"]
+        start, seconds, seeing = saved["step"], saved["seconds"], saved["seeing"]
         if start == config.steps and (folder / "metrics.json").exists():
             print(f"{folder / 'last.pt'} is finished ({start} steps); nothing to do")
             return json.loads((folder / "metrics.json").read_text())
@@ -161,24 +162,27 @@ def main(config):
                 prefix, there = model.read(batch.description) if stage == "language" else (model.see(batch.pixels), None)
                 loss = model(prefix, there, batch)[batch.learn].mean()
             run.update(optimisers, list(model.parameters()), loss, step)
-            seconds += time.time() - began
+            took = time.time() - began
+            seconds, seeing = seconds + took, seeing + took * (stage != "language")
 
             done = step + 1
-            progress.set_postfix_str(f"{stage}, loss {loss.item():.3f}, {done * config.batch_size / seconds:.0f} images/s")
+            unit = "texts/s" if stage == "language" else "images/s"
+            progress.set_postfix_str(f"{stage}, loss {loss.item():.3f}, {config.batch_size / took:.0f} {unit}")
             progress.update()
             if done % config.log_every == 0 or done == config.steps:
                 run.append_log(folder, done, stage=stage, loss=loss.item())
             if done % config.eval_every == 0 or done == config.steps:
-                run.append_log(folder, done, **quick_scores(model, data, stage))
-                run.save_checkpoint(
-                    folder / "last.pt", kind="vlm", config=config, step=done, model=model, optimisers=optimisers, seconds=seconds, encoder=encoder
-                )
+                if stage != "language":  # before any picture was seen there is nothing to say
+                    run.append_log(folder, done, **quick_scores(model, data))
+                state = dict(model=model, optimisers=optimisers, seconds=seconds, seeing=seeing, encoder=encoder)
+                run.save_checkpoint(folder / "last.pt", kind="vlm", config=config, step=done, **state)
     progress.close()
 
     # 4. The test split: table, metrics, pictures.
     rows, numbers = test(model, data, config)
     run.print_table("test split", rows)
-    result = dict(seconds=round(seconds, 1), images_per_second=round(config.steps * config.batch_size / seconds, 1), **numbers)
+    seen = sum(end - first for stage, first, end, _ in stages if stage != "language") * config.batch_size
+    result = dict(seconds=round(seconds, 1), images_per_second=round(seen / max(seeing, 1e-9), 1), **numbers)
     run.write_metrics(folder, result)
     plots.curves(run.read_log(folder), folder / "curves.png")
     show_samples(model, data, folder / "samples.png")
@@ -191,62 +195,17 @@ def encoder_of(config):
     if config.encoder_init == "random":
         return dict(encoder="stem", image_size=56, dim=64, depth=2, heads=2), None
     saved = run.load_checkpoint(config.clip, "clip")
+    if saved["config"]["held_out"] != config.held_out:
+        raise UserError(f"--held-out is {config.held_out}, but {config.clip} was trained with {saved['config']['held_out']}; train CLIP with the same")
     weights = {name[len("vision.") :]: w for name, w in saved["model"].items() if name.startswith("vision.")}
     return {k: saved["config"][k] for k in ("encoder", "image_size", "dim", "depth", "heads")}, weights
 
 
-# ---------------------------------------------------------------- what it says
+# ---------------------------------------------------------------- tests and samples
 
 
-def see_all(model, pixels, chunk=128):
-    return torch.cat([model.see(p) for p in pixels.split(chunk)])
-
-
-def respond(model, prefix, prompts, chunk=256, **options):
-    """Answers to prompts (a list of strings, "" for a caption) about image tokens (b, n, d): a list of strings.
-
-    options: of VLM.generate; greedy if none are given."""
-    rows = [tokenizer.encode(p) for p in prompts]
-    width = max(len(r) for r in rows)
-    padded = torch.tensor([r + [0] * (width - len(r)) for r in rows], dtype=torch.long, device=prefix.device).reshape(len(rows), width)
-    said = []
-    for image, question in zip(prefix.split(chunk), padded.split(chunk)):
-        tokens = model.generate(image, question, max_new=MAX_WORDS - width, **options)
-        said += [tokenizer.decode(row) for row in tokens.tolist()]
-    return said
-
-
-@torch.no_grad()
-def caption_test(model, data, split, items):
-    """Captions of `items` pictures (no two of one minimal pair) scored fact by fact: metrics.caption_scores."""
-    scenes = sample(data.world, data.seed, split, np.arange(0, 2 * items, 2))
-    prefix = see_all(model, render(data.world, scenes, data.image_size, data.device))
-    return metrics.caption_scores(respond(model, prefix, [""] * items), scenes.objects)
-
-
-@torch.no_grad()
-def vqa_test(model, data, split, items):
-    """Every family on `items` minimal pairs: {family: (right with picture (2 items,), right without, pair numbers)}."""
-    result = {}
-    for family in questions.FAMILIES:
-        try:
-            pairs = questions.pairs(data.world, data.seed, split, family, items)
-        except ValueError:
-            continue
-        indices = (pairs.indices[:, None] + [0, 1]).reshape(-1)
-        prefix = see_all(model, render(data.world, sample(data.world, data.seed, split, indices), data.image_size, data.device))
-        rows, answers = pairs.rows.repeat(2, 0), pairs.answers.reshape(-1)
-        asked = [language.text(ids) for ids in language.ask(rows)]
-        wanted = [language.text(ids) for ids in language.reply(rows, answers)]
-        seeing, blind = (metrics.is_right(respond(model, prefix, asked, blind=b), wanted) for b in (False, True))
-        result[family] = seeing, blind, indices // 2
-    return result
-
-
-def quick_scores(model, data, stage):
-    """Validation with pictures, a small one; before any picture was seen there is nothing to say."""
-    if stage == "language":
-        return {}
+def quick_scores(model, data):
+    """Validation, a small one."""
     model.eval()
     captions, answers = caption_test(model, data, "val", 64), vqa_test(model, data, "val", 24)
     model.train()
@@ -255,7 +214,7 @@ def quick_scores(model, data, stage):
 
 
 def test(model, data, config):
-    """The numbers of DESIGN section 4: rows for the table and a flat dict for metrics.json."""
+    """Captions by facts and answers by family: rows for the table and a flat dict for metrics.json."""
     model.eval()
     captions = caption_test(model, data, "test", 2 * config.eval_items)
     families = vqa_test(model, data, "test", config.eval_items)
@@ -288,7 +247,7 @@ def show_samples(model, data, path, items=8):
     scenes = sample(data.world, data.seed, "test", indices)
     pixels = render(data.world, scenes, data.image_size, data.device)
     prefix = see_all(model, pixels)
-    rows, answers = questions.about(data.seed, "test", indices, scenes.objects, questions.FAMILIES, 3)
+    rows, answers = questions.about(data.world, data.seed, "test", indices, scenes.objects, questions.FAMILIES, 3)
     lines = [[plots.judged_caption(c, s)] for c, s in zip(respond(model, prefix, [""] * items), scenes.objects)]
     for q in range(3):
         asked = [language.text(i) for i in language.ask(rows[:, q])]

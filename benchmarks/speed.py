@@ -41,7 +41,8 @@ def peak(device):
 
 
 def report(name, images, seconds, flops, best, data_seconds):
-    print(f"{name:34}{images / seconds:8.0f} images/s {flops / seconds / 1e9:8.0f} GFLOP/s {flops / seconds / best:6.0%} of the peak   data {data_seconds / seconds:5.1%} of it")
+    rate = flops / seconds
+    print(f"{name:34}{images / seconds:8.0f} images/s {rate / 1e9:8.0f} GFLOP/s {rate / best:6.0%} of the peak; making the data takes {data_seconds / seconds:.1%} as long")
 
 
 def flops_of(work):

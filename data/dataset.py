@@ -11,7 +11,7 @@ A segment sees the picture and itself, no other segment, so that each question i
 while the picture's tokens are paid for once (compare LLaVA's conversations, where later turns see earlier ones).
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -26,13 +26,9 @@ tokenizer = Tokenizer(language.WORDS)
 
 @dataclass
 class Batch:
-    """pixels: uint8 (b, 3, H, W). The rest depends on the dataset; `to` moves all tensors."""
+    """pixels: uint8 (b, 3, H, W). The rest depends on the dataset."""
 
     pixels: torch.Tensor
-
-    def to(self, device):
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return type(self)(**{name: v.to(device) if torch.is_tensor(v) else v for name, v in moved.items()})
 
 
 @dataclass
@@ -113,7 +109,7 @@ class Conversations:
         dice = Dice(self.seed, split, indices)
         b = len(scenes.objects)
         captions = language.caption(caption_things(scenes, dice, "full"))
-        rows, answers = questions.about(self.seed, split, indices, scenes.objects, self.families, self.number)
+        rows, answers = questions.about(self.world, self.seed, split, indices, scenes.objects, self.families, self.number)
         flat, answers = rows.reshape(-1, language.WIDTH), answers.reshape(-1)
         asked, replied = language.ask(flat), language.reply(flat, answers)
         packed = pack(

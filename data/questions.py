@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.language import (A, ANSWERS, B, COLOUR_OF, COMPARE, CONTENT, COUNT, EXISTENCE, KIND, KINDS, LINK, NO, PLACE_OF, RELATION,
-                           SHAPE_OF, SIZE_OF, UNDECIDED, WIDTH, answer)
-from data.scene import COLOUR, EDITS, PLACE, SHAPE, SIZE, Dice, sample
+from data.language import (
+    A, ANSWERS, B, COLOUR_OF, COMPARE, CONTENT, COUNT, EXISTENCE, KIND, KINDS, LINK, RELATION, SHAPE_OF, SIZE_OF, UNDECIDED, WIDTH, answer,
+)  # fmt: skip
+from data.scene import COLOUR, EDITS, PLACE, SHAPE, SIZE, Dice, diagonal_of, sample
 
 FAMILIES = KINDS[:7]  # what VQA accuracy is about; places are asked for in training only
 MIX = KINDS + ("count", "relation")  # what training asks in turn: these two are the slowest to learn
@@ -80,9 +81,13 @@ def propose(kind, objects, roll, single=False):
     return rows
 
 
-def is_good(rows):
-    """Not every row the dice make is a sensible question: comparing a thing with itself is none."""
-    return (rows[:, KIND] != COMPARE) | (rows[:, A] != rows[:, B]).any(1)
+def is_good(rows, world):
+    """Not every row the dice make is a question to ask: none compares a thing with itself or names a held-out pair."""
+    sensible = (rows[:, KIND] != COMPARE) | (rows[:, A] != rows[:, B]).any(1)
+    for noun in (rows[:, A], rows[:, B]):
+        named = (noun[:, COLOUR] > 0) & (noun[:, SHAPE] > 0)
+        sensible &= ~named | (diagonal_of(noun[:, COLOUR], noun[:, SHAPE]) >= world.held_out)
+    return sensible
 
 
 def first_good(good):
@@ -90,22 +95,22 @@ def first_good(good):
     return good.argmax(1), good.any(1)
 
 
-def about(seed, split, indices, objects, families, number):
+def about(world, seed, split, indices, objects, families, number):
     """`number` questions about each picture: statements (b, number, 10) and answers (b, number).
 
     The families take turns. A wish (yes or no; how many) is drawn before the question, so that answers are as
-    balanced as the scene allows; where no try fits, the question becomes "is there a COLOUR SHAPE ?".
+    balanced as the scene allows; where no try fits, the question becomes "is there a COLOUR object ?".
     """
     b, kinds = len(objects), np.array([KINDS.index(f) for f in families])
     dice = Dice(seed, split, indices)
     turn = dice.roll("turn", len(kinds))[:, None] + np.arange(number)
     kind = np.repeat(kinds[turn % len(kinds)].reshape(-1), TRIES)
-    roll = lambda stream, sides: roll_flat(dice, "about " + stream, sides, b, number * TRIES)
+    roll = lambda stream, sides: roll_flat(dice, "about " + stream, sides, number * TRIES)
     scene = np.repeat(objects, number * TRIES, 0)
     rows = propose(kind, scene, roll)
     answers = answer(rows, scene)
     wish = np.repeat(dice.roll("wish", 4, (number,)).reshape(-1), TRIES)
-    good = is_good(rows) & (answers != UNDECIDED)
+    good = is_good(rows, world) & (answers != UNDECIDED)
     most = np.repeat((answers * good).reshape(-1, TRIES).max(1), TRIES)  # high counts are rare: half of the wishes are for them
     wanted = np.where(kind == COUNT, np.where(wish < 2, wish + 1, most), wish % 2 + 1)
     has_wish = np.isin(kind, (EXISTENCE, COUNT, RELATION, COMPARE))
@@ -119,14 +124,13 @@ def about(seed, split, indices, objects, families, number):
         rows[lost] = 0
         thing = np.repeat(objects[:, 0], number, 0)[lost]
         coin = wish[::TRIES][lost] % 2 == 0
-        colour = np.where(coin, thing[:, COLOUR], thing[:, COLOUR] % 8 + 1)
-        rows[lost, 1 + COLOUR], rows[lost, 1 + SHAPE] = colour, thing[:, SHAPE]
+        rows[lost, 1 + COLOUR] = np.where(coin, thing[:, COLOUR], thing[:, COLOUR] % 8 + 1)
         answers[lost] = answer(rows[lost], np.repeat(objects, number, 0)[lost])
     return rows.reshape(b, number, WIDTH), answers.reshape(b, number)
 
 
-def roll_flat(dice, stream, sides, b, each):
-    """A roll for b * each rows where `sides` may differ from row to row: (b * each,)."""
+def roll_flat(dice, stream, sides, each):
+    """A roll for each of b * each rows where `sides` may differ from row to row: (b * each,)."""
     big = dice.roll(stream, 2**31, (each,)).reshape(-1)
     return big * np.asarray(sides) >> 31
 
@@ -140,12 +144,12 @@ def pair_questions(world, seed, split, family, pair_indices):
     after = sample(world, seed, split, even + 1).objects
     b = len(even)
     dice = Dice(seed, split, even)
-    roll = lambda stream, sides: roll_flat(dice, f"pair {family} {stream}", sides, b, TRIES)
+    roll = lambda stream, sides: roll_flat(dice, f"pair {family} {stream}", sides, TRIES)
     kind = np.full(b * TRIES, KINDS.index(family))
     told = np.where(dice.roll("told", 2)[:, None, None] == 0, before, after)  # whose object the question names
     rows = propose(kind, np.repeat(told, TRIES, 0), roll, single=True)
     answers = np.stack([answer(rows, np.repeat(side, TRIES, 0)) for side in (before, after)], 1)
-    good = is_good(rows) & (answers != UNDECIDED).all(1) & (answers[:, 0] != answers[:, 1])
+    good = (is_good(rows, world) | (split == "held_out")) & (answers != UNDECIDED).all(1) & (answers[:, 0] != answers[:, 1])
     if family == "count":  # zero or one, two or three: with equal shares of both, four answers are equally frequent
         good &= (np.sort(answers - 1, 1) == [0, 1]).all(1) | (np.sort(answers - 1, 1) == [2, 3]).all(1)
     best, found = first_good(good.reshape(-1, TRIES))

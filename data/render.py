@@ -1,7 +1,7 @@
 """Scenes to pixels: signed distances to eight shapes, for all objects of a batch at once, on any device.
 
 An object never leaves its place (World checks that), so each is drawn in a window of its own and the
-windows are added up; only + - * / sqrt, min and max are used, so that every device draws the same bytes.
+windows are added up; only + - * / sqrt, min and max are used, which every processor rounds alike.
 """
 
 import torch
@@ -40,8 +40,8 @@ def ring(x, y):
 def star(x, y):
     # A five-pointed star is the set of points inside at least four of five half-planes, so its distance is
     # the second largest of the five.
-    normals = ((0.0, 1.0), (0.9511, 0.3090), (0.5878, -0.8090), (-0.5878, -0.8090), (-0.9511, 0.3090))
-    planes = torch.stack([nx * x + ny * y for nx, ny in normals]) - 0.38
+    normals = ((0.0, -1.0), (0.9511, -0.3090), (0.5878, 0.8090), (-0.5878, 0.8090), (-0.9511, -0.3090))
+    planes = torch.stack([nx * x + ny * y for nx, ny in normals]) - 0.305
     return planes.topk(2, dim=0).values[1]
 
 

@@ -10,7 +10,7 @@ Arrays are numpy: `objects` is (b, m, 4) with the objects in reading order and e
 Samples come in **minimal pairs**: 2k and 2k+1 differ in one edit (two objects swap a colour, a shape, a
 size or their places, or one object is replaced), so that a question about the edit has another answer.
 
-Splits cannot overlap: the sum of colour + shape + place over all objects, taken modulo 4, is even in
+Train, val and test cannot overlap: the sum of colour + shape + place over all objects, taken modulo 4, is even in
 training, 1 in validation and 3 in test. Each edit keeps that sum, so a pair never leaves its split.
 """
 
@@ -70,10 +70,14 @@ WORLDS = {"default": World(), "full": World(max_objects=6)}
 class Dice:
     """Random integers that depend on nothing but (seed, split, index, stream): splitmix64 of the four.
 
+    The seed is that of the training pictures; every other split is the same whatever the seed, so that runs with
+    different seeds are tested on the same items.
+
     Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014).
     """
 
     def __init__(self, seed, split, indices):
+        seed = seed if split == "train" else 0
         self.key = mix(mix(np.uint64(seed) + np.uint64(SPLITS.index(split) << 56)) ^ np.asarray(indices, np.uint64))
 
     def roll(self, stream, sides, shape=()):
@@ -99,13 +103,12 @@ def mix(x):
 class Scenes:
     """objects: (b, m, 4). edit: (b,) index into EDITS, what was done to sample 2k to get 2k+1.
 
-    touched: (b, 2) rows (of the sample 2k) that the edit is about. style: (b, 9, 6) in [0, 1), how an object at a
-    place is drawn (offset x, y, radius, three colour channels); backdrop: (b, 4) in [0, 1).
+    style: (b, 9, 6) in [0, 1), how an object at a place is drawn (offset x, y, radius, three colour channels);
+    backdrop: (b, 4) in [0, 1).
     """
 
     objects: np.ndarray
     edit: np.ndarray
-    touched: np.ndarray
     style: np.ndarray
     backdrop: np.ndarray
 
@@ -122,10 +125,10 @@ def sample(world, seed, split, indices):
     dice = Dice(seed, split, indices // 2)
     edit = dice.roll("edit", len(EDITS))
     objects = first_of_pair(world, split, dice, twins=edit == EDITS.index("replace_by_twin"))
-    edited, touched = apply_edit(world, split, objects, edit, dice)
+    edited, edit = apply_edit(world, split, objects, edit, dice)
     style, backdrop = dice.roll("style", 256, (9, 6)) / 256, dice.roll("backdrop", 256, (4,)) / 256
     objects = np.where((indices % 2 == 1)[:, None, None], edited, objects)
-    return Scenes(objects, edit, touched, style, backdrop)
+    return Scenes(objects, edit, style, backdrop)
 
 
 def first_of_pair(world, split, dice, twins):
@@ -190,9 +193,10 @@ def in_reading_order(objects):
 
 
 def apply_edit(world, split, objects, edit, dice):
-    """The other half of each pair: (b, m, 4), and the two touched rows (b, 2).
+    """The other half of each pair: (b, m, 4), and the edit that was made of it (b,).
 
-    A swap that is impossible (one object, equal attributes, a pair that is held out) becomes a replacement.
+    A swap that is impossible (one object, equal attributes, a pair that is held out) becomes a replacement, and a
+    replacement for which no pair of colour and shape is left changes the size as well.
     """
     b = np.arange(len(objects))
     count = (objects[..., SHAPE] > 0).sum(1)
@@ -222,7 +226,10 @@ def apply_edit(world, split, objects, edit, dice):
     lottery = np.where(fits, dice.roll("replacement", 2**31, (len(pairs),)), -1)
     replaced = objects.copy()
     replaced[b, i, COLOUR : SHAPE + 1] = np.where(fits.any(1)[:, None], pairs[lottery.argmax(1)], old)
-    return in_reading_order(np.where(use_swap, swapped, replaced)), np.stack([i, j], 1)
+    stuck = ~fits.any(1)
+    replaced[stuck, i[stuck], SIZE] = 3 - replaced[stuck, i[stuck], SIZE]
+    made = np.where(use_swap[:, 0, 0], edit, np.where(twin, EDITS.index("replace_by_twin"), EDITS.index("replace")))
+    return in_reading_order(np.where(use_swap, swapped, replaced)), made
 
 
 def is_allowed(world, split, objects):

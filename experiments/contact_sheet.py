@@ -9,12 +9,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-import numpy as np
-
 from data import language, questions
-from data.dataset import PLACE
 from data.render import render
-from data.scene import WORLDS, sample
+from data.scene import PLACE, WORLDS, sample
 from tinyvlm import plots
 
 

@@ -11,7 +11,7 @@ from data import language, questions
 from data.dataset import DATASETS, Conversations, PairsForCLIP, tokenizer
 from data.language import A, B, KIND, KINDS, LINK, LINKS, NO, UNDECIDED, WIDTH, YES
 from data.render import render
-from data.scene import COLOUR, EDITS, PLACE, PLACES, SHAPE, SIZE, SPLITS, WORLDS, World, checksum, diagonal_of, sample
+from data.scene import COLOUR, EDITS, PLACE, SHAPE, SIZE, SPLITS, WORLDS, World, checksum, diagonal_of, sample
 
 WORLD, FULL = WORLDS["default"], WORLDS["full"]
 
@@ -73,7 +73,7 @@ def test_objects_are_complete_apart_and_in_reading_order(split):
         assert (np.diff(places) > 0).all()
 
 
-def test_two_thirds_of_the_pictures_have_two_objects():
+def test_two_thirds_of_the_pictures_have_two_objects_or_more():
     assert (sample(WORLD, 0, "test", np.arange(6000)).count > 1).mean() > 2 / 3
 
 
@@ -87,16 +87,36 @@ def test_held_out_pairs_never_occur_but_every_colour_and_shape_does():
     assert held(sample(world, 0, "held_out", np.arange(0, 3000, 2)).objects).any(1).all()
 
 
+@pytest.mark.parametrize("split", SPLITS)
+def test_both_pictures_of_a_pair_differ_in_every_split(split):
+    objects = sample(World(held_out=1), 0, split, np.arange(2000)).objects
+    assert (objects[::2] != objects[1::2]).any((1, 2)).all()
+
+
+def test_val_and_test_are_the_same_for_every_seed():
+    for split in SPLITS[1:]:
+        assert (sample(WORLD, 0, split, np.arange(50)).objects == sample(WORLD, 7, split, np.arange(50)).objects).all()
+    assert (sample(WORLD, 0, "train", np.arange(50)).objects != sample(WORLD, 7, "train", np.arange(50)).objects).any()
+
+
+def test_held_out_pairs_are_not_named_in_training():
+    world, indices = World(held_out=2), np.arange(1000)
+    objects = sample(world, 0, "train", indices).objects
+    rows, _ = questions.about(world, 0, "train", indices, objects, questions.MIX, 9)
+    for start in (1, 6):
+        colour, shape = rows[..., start + COLOUR], rows[..., start + SHAPE]
+        assert not ((colour > 0) & (shape > 0) & (diagonal_of(colour, shape) < 2)).any()
+
+
 def test_a_pair_differs_in_one_edit():
     scenes = sample(WORLD, 0, "train", np.arange(4000))
     before, after = scenes.objects[::2], scenes.objects[1::2]
     assert (before != after).any((1, 2)).all()
     for name, column in (("swap_colour", COLOUR), ("swap_shape", SHAPE), ("swap_size", SIZE)):
-        swapped = (scenes.edit[::2] == EDITS.index(name)) & (scenes.count[::2] > 1)
+        swapped = scenes.edit[::2] == EDITS.index(name)
         others = [c for c in range(4) if c != column]
-        same_bag = (np.sort(before[..., column]) == np.sort(after[..., column])).all(1)
-        pure = swapped & (before[..., others] == after[..., others]).all((1, 2))
-        assert pure.sum() > 100 and same_bag[pure].all()
+        assert (np.sort(before[swapped], 1) == np.sort(after[swapped], 1)).all()  # the same bag of attributes
+        assert (before[swapped][..., others] == after[swapped][..., others]).all() and swapped.sum() > 100
     assert (np.abs(scenes.count[::2] - scenes.count[1::2]) == 0).all()
 
 
@@ -109,9 +129,10 @@ def test_bad_worlds_are_refused():
 
 
 def test_every_object_is_drawn_in_its_place_and_nowhere_else():
-    scenes = sample(FULL, 0, "more", np.arange(20))
+    scenes = sample(FULL, 0, "more", np.arange(600))
     nothing = dataclasses.replace(scenes, objects=0 * scenes.objects)
-    changed = (render(FULL, scenes, 57) != render(FULL, nothing, 57)).any(1).numpy().reshape(20, 3, 19, 3, 19).any((2, 4)).reshape(20, 9)
+    changed = (render(FULL, scenes, 57) != render(FULL, nothing, 57)).any(1).numpy()
+    changed = changed.reshape(600, 3, 19, 3, 19).any((2, 4)).reshape(600, 9)
     for scene, drawn in zip(scenes.objects, changed):
         assert set(np.flatnonzero(drawn) + 1) == set(scene[scene[:, SHAPE] > 0, PLACE])
 
@@ -197,7 +218,8 @@ def test_truth_against_brute_force():
     rows = np.zeros((6000, WIDTH), np.int64)
     rows[:, KIND] = rng.integers(0, len(KINDS), 6000)
     for start in (1, 6):  # nouns taken from the scene half of the time, so that all three verdicts are frequent
-        noun = np.where(rng.random((6000, 1)) < 0.7, objects[np.arange(6000), 0], np.stack([rng.integers(1, 3, 6000), *(rng.integers(1, 9, 6000) for _ in range(3))], 1))
+        anything = np.stack([rng.integers(1, 3, 6000), *(rng.integers(1, 9, 6000) for _ in range(3))], 1)
+        noun = np.where(rng.random((6000, 1)) < 0.7, objects[:, 0], anything)
         rows[:, start : start + 3] = (noun * (rng.random((6000, 4)) < 0.5))[:, :3]
     rows[:, 1 + PLACE] = np.where(rows[:, KIND] == KINDS.index("content"), objects[:, 0, PLACE], 0)
     rows[:, LINK] = [rng.integers(1, min(len(LINKS[k]), 4) + 1) if LINKS[k] else 0 for k in rows[:, KIND]]
@@ -233,6 +255,9 @@ def test_minimal_pairs_are_decided_different_and_balanced(world, family):
     for side in (0, 1):
         objects = sample(world, 0, "test", pairs.indices + side).objects
         assert (language.answer(pairs.rows, objects) == pairs.answers[:, side]).all()
+    if family in ("colour", "shape", "size", "relation"):  # the same bag of attributes on both sides: binding decides
+        before, after = (np.sort(sample(world, 0, "test", pairs.indices + side).objects, 1) for side in (0, 1))
+        assert (before == after).all()
     assert (pairs.answers != UNDECIDED).all() and (pairs.answers[:, 0] != pairs.answers[:, 1]).all()
     share = np.bincount(pairs.answers.reshape(-1)).max() / pairs.answers.size
     tolerance = 0.0 if questions.CHANCE[family] >= 0.25 else 0.05
@@ -257,7 +282,7 @@ def test_a_reader_of_questions_alone_stays_at_chance():
 def test_training_questions_are_true_and_mixed():
     indices = np.arange(1500)
     objects = sample(WORLD, 0, "train", indices).objects
-    rows, answers = questions.about(0, "train", indices, objects, KINDS, 9)
+    rows, answers = questions.about(WORLD, 0, "train", indices, objects, KINDS, 9)
     flat = rows.reshape(-1, WIDTH)
     assert (language.answer(flat, objects.repeat(9, 0)) == answers.reshape(-1)).all() and (answers != UNDECIDED).all()
     for family in ("existence", "relation"):
@@ -294,7 +319,7 @@ def test_words_of_the_grammar_are_single_tokens():
 def test_packed_text_decodes_to_the_answers_and_their_ends():
     data = Conversations(WORLD)
     batch = data.batch("train", np.arange(50))
-    rows, answers = questions.about(0, "train", np.arange(50), sample(WORLD, 0, "train", np.arange(50)).objects, questions.MIX, 9)
+    rows, answers = questions.about(WORLD, 0, "train", np.arange(50), sample(WORLD, 0, "train", np.arange(50)).objects, questions.MIX, 9)
     for i in range(50):
         for q in range(9):
             mine = (batch.segment[i] == q + 2) & batch.learn[i]

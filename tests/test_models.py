@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from data.dataset import Conversations, PairsForCLIP, TalkBatch, pack, tokenizer
+from data.dataset import Conversations, PairsForCLIP, TalkBatch, tokenizer
 from data.scene import WORLDS
 from data.tokenizer import BOS, EOS, PAD
 from tinyvlm import metrics, run
@@ -137,7 +137,7 @@ def test_width_must_be_divisible_by_heads():
 
 def small_clip():
     torch.manual_seed(0)
-    return CLIP(encoder="stem", image_size=56, dim=32, depth=1, heads=1, text_dim=32, text_depth=1, text_heads=1, vocab=tokenizer.size, embed_dim=16)
+    return CLIP(encoder="stem", image_size=56, dim=32, depth=1, heads=1, text_dim=32, text_depth=1, text_heads=1, vocab=tokenizer.size, embed_dim=64)
 
 
 def test_clip_starts_as_it_should():
@@ -149,7 +149,10 @@ def test_clip_starts_as_it_should():
     assert abs(loss.item() - math.log(64)) < 1.0
     assert every_parameter_learns(model, loss) == []
     model.log_scale.data.fill_(9.0)
+    model.cap_scale()
     assert math.isclose(model.scale.item(), 100, rel_tol=1e-5)
+    model.scale.backward()
+    assert model.log_scale.grad > 0
 
 
 def test_padding_does_not_change_a_caption():
@@ -164,8 +167,9 @@ def losses_of(model, batch):
     return model(model.see(batch.pixels), None, batch)
 
 
-def test_vlm_every_trainable_parameter_learns():
-    model, batch = small_vlm(), batch_of(4)
+@pytest.mark.parametrize("projector", PROJECTORS)
+def test_vlm_every_trainable_parameter_learns(projector):
+    model, batch = small_vlm(projector), batch_of(4)
     assert every_parameter_learns(model, losses_of(model, batch)[batch.learn].mean()) == []
 
 
@@ -305,6 +309,13 @@ def test_frozen_parts_do_not_move_and_unknown_patterns_are_errors():
         run.freeze(model, ["projektor.*"])
 
 
+@pytest.mark.parametrize("projector", PROJECTORS)
+def test_all_projectors_have_the_same_optimiser(projector):
+    for name, p in small_vlm(projector).projector.named_parameters():
+        if p.ndim == 2 and name != "query":
+            assert run.optimiser_group("projector." + name, p) == "muon"
+
+
 def test_norms_biases_embeddings_and_temperature_do_not_decay():
     for model in (small_clip(), small_vlm()):
         decayed = [n for n, p in model.named_parameters() if run.optimiser_group(n, p) == "decayed"]
@@ -316,6 +327,8 @@ def test_a_step_that_is_not_finite_changes_nothing():
     optimisers, before = run.make_optimisers(model, 1e-3, 1e-2, 0.0), copy.deepcopy(model.state_dict())
     with pytest.raises(RuntimeError, match="step 7"):
         run.update(optimisers, list(model.parameters()), model.log_scale * float("nan"), 7)
+    with pytest.raises(RuntimeError, match="step 8"):  # the loss is finite, its gradient is not
+        run.update(optimisers, list(model.parameters()), (model.log_scale - model.log_scale.detach()).abs().sqrt(), 8)
     assert all(torch.equal(v, before[n]) for n, v in model.state_dict().items())
 
 
@@ -338,11 +351,12 @@ def test_metrics_by_hand():
     assert metrics.accuracy([[1, 1, 0], [0, 1, 0]], [0, 1]) == 0.75
     assert metrics.plain_ceiling(torch.tensor([[1, 2], [1, 2], [3, 4]])) == 2 / 3
     scene = np.array([[1, 1, 1, 1], [2, 6, 2, 5], [0, 0, 0, 0]])  # a small red circle, a large blue square
-    assert metrics.score_caption("a small red circle and a large blue square", scene) == (6, 6, 6, True)
-    assert metrics.score_caption("a large red circle", scene) == (2, 3, 6, False)
-    assert metrics.score_caption("a small blue circle and a large red square", scene) == (4, 6, 6, False)
-    assert metrics.score_caption("a small red circle and a small red circle", scene) == (3, 6, 6, False)
-    assert metrics.score_caption("red circle", scene) == (0, 0, 6, False)
+    assert metrics.score_caption("a small red circle and a large blue square", scene) == (6, 6, 6, True, False)
+    assert metrics.score_caption("a large red circle", scene) == (2, 3, 6, False, False)
+    assert metrics.score_caption("a small blue circle and a large red square", scene) == (4, 6, 6, False, False)
+    assert metrics.score_caption("a small red circle and a small red circle", scene) == (3, 6, 6, False, False)
+    assert metrics.score_caption("red circle", scene) == (0, 0, 6, False, True)
+    assert metrics.is_right(["yes", "", "no no", "red"], ["yes", "no", "no", "red"]).tolist() == [1, 0, 0, 1]
     low, high = metrics.share_interval(90, 100)
     assert math.isclose(low, 0.8256, abs_tol=1e-3) and math.isclose(high, 0.9448, abs_tol=1e-3)
     low, high = metrics.group_interval([1, 1, 0, 0], [0, 0, 1, 1])

@@ -23,8 +23,13 @@ class CLIP(nn.Module):
 
     @property
     def scale(self):
-        """1 / temperature: starts at 1 / 0.07, at most 100."""
-        return self.log_scale.clamp(max=math.log(100)).exp()
+        """1 / temperature: starts at 1 / 0.07; `cap_scale` after each step keeps it at 100 or less."""
+        return self.log_scale.exp()
+
+    @torch.no_grad()
+    def cap_scale(self):
+        """Cap the parameter and not its use, so that its gradient never dies."""
+        self.log_scale.clamp_(max=math.log(100))
 
     def encode_image(self, pixels):
         """(b, 3, H, W) -> unit vectors (b, embed_dim)."""

@@ -80,7 +80,7 @@ def run_script(main, config_class, description):
     except UserError as error:
         fail(error, 2)
     except KeyboardInterrupt:
-        fail("stopped; start again with --resume to go on from the last save", 130)
+        fail("stopped; a training goes on from its last save with --resume", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

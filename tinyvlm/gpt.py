@@ -1,6 +1,5 @@
 """The decoder: a tiny GPT that takes embeddings, so that image tokens can stand among words."""
 
-import torch
 from torch import nn
 
 from tinyvlm.layers import Block, initialise

@@ -67,8 +67,13 @@ class Block(nn.Module):
 
 
 def sine_cosine(points, dim):
-    """2-D sine-cosine code of points (n, 2) in [0, 1]: (n, dim), amplitude 1. MAE, He et al. (2021), appendix A.1."""
-    frequency = torch.pi * 14 / 4 ** (torch.arange(dim // 4) * 4 / dim * 2)
+    """2-D sine-cosine code of points (n, 2) in [0, 1]: (n, dim), amplitude 1, as in MAE, He et al. (2021).
+
+    The wavelengths run from 1/7 of the picture (two patches) to about twice its side. ValueError unless dim is a multiple of 4.
+    """
+    if dim % 4:
+        raise ValueError(f"width {dim} is not a multiple of 4, which 2-D sine-cosine positions need")
+    frequency = torch.pi * 14 / 4 ** (torch.arange(dim // 4) * 8 / dim)
     angle = points[:, :, None] * frequency  # (n, 2, dim / 4)
     return rearrange([angle.sin(), angle.cos()], "two n xy f -> n (xy two f)")
 
@@ -81,7 +86,7 @@ def grid_points(side):
 
 
 def initialise(module):
-    """Linear weights N(0, 1/fan_in), capped at 0.5 / sqrt; biases 0. Call once on a whole tower (`tower.apply(initialise)`)."""
+    """Linear weights N(0, 0.25 / fan_in), biases 0, embeddings N(0, 0.25); convolutions as torch makes them. For `tower.apply`."""
     if isinstance(module, nn.Linear):
         nn.init.normal_(module.weight, std=0.5 * module.in_features**-0.5)
         if module.bias is not None:

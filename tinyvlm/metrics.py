@@ -84,7 +84,7 @@ def facts_of(things):
 
 
 def score_caption(caption, objects):
-    """A caption (a string) against a scene (m, 4) -> (true facts, stated facts, facts of the scene, exact).
+    """A caption (a string) against a scene (m, 4) -> (true facts, stated facts, facts of the scene, exact, unparseable).
 
     An unparseable caption states nothing that is true. `exact`: every object in reading order with all its attributes.
     """
@@ -94,9 +94,10 @@ def score_caption(caption, objects):
     try:
         things = language.parse_caption(caption)
     except ValueError:
-        return 0, 0, there.total(), False
+        return 0, 0, there.total(), False, True
     stated = facts_of(things)
-    return (stated & there).total(), stated.total(), there.total(), things.shape == scene.shape and bool((things == scene).all())
+    exact = things.shape == scene.shape and bool((things == scene).all())
+    return (stated & there).total(), stated.total(), there.total(), exact, False
 
 
 def caption_scores(captions, scenes):
@@ -114,7 +115,7 @@ def caption_scores(captions, scenes):
         fact_f1=f1_of((true, stated, there)),
         fact_f1_interval=tuple(np.quantile(f1s, [0.025, 0.975]).tolist()),
         exact_caption=table[:, 3].mean(),
-        unparseable=(table[:, 1] == 0).mean(),
+        unparseable=table[:, 4].mean(),
     )
 
 

@@ -8,8 +8,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from data import language
-from data.scene import COLOUR, SHAPE, SIZE
-from tinyvlm import metrics
 
 TRUE, FALSE, PLAIN = "#1a7f37", "#cf222e", "#24292f"
 
@@ -71,7 +69,7 @@ def judged_caption(caption, objects=None):
     phrases = [p for part in caption.split(" , ") for p in part.split(" and ")]
     for k, (thing, phrase) in enumerate(zip(things, phrases)):
         joint = "" if k == 0 else (" and " if k == len(things) - 1 else ", ")
-        pieces += [(joint, None), (phrase, None if left is None else take(thing, left))] if joint else [(phrase, None if left is None else take(thing, left))]
+        pieces += [(joint, None)] * bool(joint) + [(phrase, None if left is None else take(thing, left))]
     return pieces
 
 
@@ -122,5 +120,6 @@ def words_in_a_row(axis, x, y, words):
     for word, truth in words:
         colour = PLAIN if truth is None else TRUE if truth else FALSE
         word = "".join(c if c.isascii() and c.isprintable() else "?" for c in word)  # an untrained model says any byte
-        axis.text(x, y, word, transform=axis.transAxes, fontsize=8, color=colour, family="monospace", fontweight="bold" if truth is not None else None, parse_math=False)
+        weight = "normal" if truth is None else "bold"
+        axis.text(x, y, word, transform=axis.transAxes, fontsize=8, color=colour, family="monospace", fontweight=weight, parse_math=False)
         x += 0.0205 * (len(word) + 1)

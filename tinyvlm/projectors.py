@@ -39,11 +39,11 @@ class QFormer(nn.Module):
     at first each query reads around its own point (compare the anchor points of DETR's successors).
     """
 
-    def __init__(self, *, vision_dim, text_dim, num_patches, queries=32, depth=2, heads=4):
+    def __init__(self, *, vision_dim, text_dim, num_patches, queries=32, depth=2):
         super().__init__()
         self.num_tokens = queries
         self.enter = nn.Linear(vision_dim, text_dim)
-        self.blocks = nn.ModuleList(Block(text_dim, heads, context_dim=text_dim) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(text_dim, max(text_dim // 32, 1), context_dim=text_dim) for _ in range(depth))
         self.norm, self.leave = nn.LayerNorm(text_dim), nn.Linear(text_dim, text_dim)
         self.apply(initialise)
         self.query = nn.Parameter(sine_cosine(spread_points(queries), text_dim))

@@ -1,6 +1,5 @@
 """Vision encoders: pictures (b, 3, H, W) -> patch tokens (b, 196, d) and one pooled vector (b, d)."""
 
-import torch
 from einops import rearrange
 from einops.layers.torch import Rearrange
 from torch import nn
@@ -10,18 +9,23 @@ from tinyvlm.layers import MLP, Block, grid_points, initialise, sine_cosine
 GRID = 14  # patches along a side; the picture's side is GRID * patch_size
 
 
-class ViT(nn.Module):
-    """Vision transformer, Dosovitskiy et al. (2020), with fixed sine-cosine positions and mean pooling.
+def check_size(image_size):
+    if image_size % (2 * GRID):
+        raise ValueError(f"image size {image_size} is not a multiple of {2 * GRID}")
 
-    Pixels come as uint8 (b, 3, 14 p, 14 p). The tokens are what the last block gives, normed; their mean is the pooled vector.
+
+class ViT(nn.Module):
+    """Vision transformer, Dosovitskiy et al. (2020), with fixed sine-cosine positions.
+
+    Pixels come as uint8 (b, 3, 14 p, 14 p). The tokens are what the last block gives, normed; the pooled vector is their
+    maximum, dimension by dimension (experiments/LOG.md says why not their mean).
     """
 
     num_tokens = GRID * GRID
 
     def __init__(self, *, image_size=56, dim=64, depth=4, heads=2):
         super().__init__()
-        if image_size % GRID:
-            raise ValueError(f"image size {image_size} is not a multiple of {GRID}")
+        check_size(image_size)
         self.dim = dim
         self.patch = self.patch_embedding(image_size // GRID, dim)
         self.register_buffer("position", sine_cosine(grid_points(GRID), dim), persistent=False)
@@ -57,13 +61,14 @@ class StemViT(ViT):
 class ConvNeXt(nn.Module):
     """A convolutional encoder on the same grid: a stem of small convolutions, then ConvNeXt blocks; Liu et al. (2022).
 
-    A 5 x 5 depthwise convolution on patches of 4 pixels reads just about one object.
+    A 5 x 5 depthwise convolution on patches of 4 pixels reads just about one object. There are no heads: `heads` is not used.
     """
 
     num_tokens = GRID * GRID
 
     def __init__(self, *, image_size=56, dim=64, depth=4, heads=2):
         super().__init__()
+        check_size(image_size)
         self.dim = dim
         p = image_size // GRID
         self.patch = nn.Sequential(
