@@ -196,7 +196,7 @@ def encoder_of(config):
         return dict(encoder="stem", image_size=56, dim=64, depth=2, heads=2), None
     saved = run.load_checkpoint(config.clip, "clip")
     if saved["config"]["held_out"] != config.held_out:
-        raise UserError(f"--held-out is {config.held_out}, but {config.clip} was trained with {saved['config']['held_out']}; train CLIP with the same")
+        raise UserError(f"--held-out is {config.held_out}, {config.clip} has {saved['config']['held_out']}; train CLIP with the same")
     weights = {name[len("vision.") :]: w for name, w in saved["model"].items() if name.startswith("vision.")}
     return {k: saved["config"][k] for k in ("encoder", "image_size", "dim", "depth", "heads")}, weights
 

@@ -42,7 +42,8 @@ def peak(device):
 
 def report(name, images, seconds, flops, best, data_seconds):
     rate = flops / seconds
-    print(f"{name:34}{images / seconds:8.0f} images/s {rate / 1e9:8.0f} GFLOP/s {rate / best:6.0%} of the peak; making the data takes {data_seconds / seconds:.1%} as long")
+    share = f"{rate / 1e9:6.0f} GFLOP/s, {rate / best:.0%} of the float32 peak"
+    print(f"{name:28}{images / seconds:8.0f} images/s {share}; making a batch takes {data_seconds / seconds:.1%} of a step")
 
 
 def flops_of(work):
@@ -89,7 +90,7 @@ def main():
     print(f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}; matrix-product peak {best / 1e9:.0f} GFLOP/s in float32")
     world = train_clip.world_of(train_clip.Config())
     for name, data in (("world: captions", PairsForCLIP(world, device=device)), ("world: conversations", Conversations(world, device=device))):
-        print(f"{name:34}{256 / seconds_of(lambda: data.batch('train', np.arange(256))):8.0f} finished samples/s (scene, pixels, tokens)")
+        print(f"{name:28}{256 / seconds_of(lambda: data.batch('train', np.arange(256))):8.0f} finished samples/s (scene, pixels, tokens)")
     for encoder, sizes in (("stem", {}), ("vit", {}), ("vit", dict(depth=4))):
         work, images, data_seconds = clip_step(encoder, device, **sizes)
         report(f"CLIP, {encoder}, depth {sizes.get('depth', 2)}", images, seconds_of(work), flops_of(work), best, data_seconds)

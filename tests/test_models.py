@@ -265,7 +265,8 @@ def test_cached_logits_equal_the_full_forward():
         x = torch.randn(2, 9, 32)
         causal = torch.ones(9, 9, dtype=torch.bool).tril()
         full, caches = model.decoder(x, causal), model.decoder.new_caches()
-        parts = [model.decoder(x[:, :4], causal[:4, :4], caches)] + [model.decoder(x[:, k : k + 1], causal[k : k + 1, : k + 1], caches) for k in range(4, 9)]
+        parts = [model.decoder(x[:, :4], causal[:4, :4], caches)]
+        parts += [model.decoder(x[:, k : k + 1], causal[k : k + 1, : k + 1], caches) for k in range(4, 9)]
         assert torch.allclose(full, torch.cat(parts, 1), atol=1e-5)
 
 

@@ -111,7 +111,10 @@ def test_projectors_share_encoder_and_decoder_to_the_last_bit(clip_folder):
             assert all(torch.equal(w, other[n]) for n, w in getattr(model, part).state_dict().items())
 
 
-@pytest.mark.parametrize("stages, shares, patterns", [("instruct", "1", "*"), ("align,instruct", "0.5,0.5", "decoder.*"), ("instruct", "1", "projector.*,vision.blocks.*")])
+RECIPES = [("instruct", "1", "*"), ("align,instruct", "0.5,0.5", "decoder.*"), ("instruct", "1", "projector.*,vision.blocks.*")]
+
+
+@pytest.mark.parametrize("stages, shares, patterns", RECIPES)
 def test_recipes_of_the_literature_are_a_flag_away(clip_folder, tmp_path, stages, shares, patterns):
     arguments = VLM_ARGS | dict(steps=2, stages=stages, shares=shares, train_instruct=patterns, projector="linear")
     assert train_vlm.main(train_vlm.Config(out=str(tmp_path), clip=str(clip_folder), **arguments))["vqa_chance"] > 0
@@ -245,7 +248,8 @@ def test_readme_commands_flags_and_files_exist():
             words = ["mlp" if w in ("P", "PROJECTOR") else w.strip('"') for w in words]
             settings.parse(classes[script], words, "")
     for path in re.findall(r"(?:^|[\s(`])((?:[\w.-]+/)*[\w.-]+\.(?:py|md|png|txt|ini))\b", text):
-        assert (ROOT / path).exists() or (ROOT / "data" / path).exists() or path.startswith("runs/") or path in ("picture.png", *FILES, "sample.png"), path
+        made_by_running = path.startswith("runs/") or path in ("picture.png", "sample.png", *FILES)
+        assert (ROOT / path).exists() or (ROOT / "data" / path).exists() or made_by_running, path
     for target in re.findall(r"`?make (\w+)", text):
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M), target
 
