@@ -43,8 +43,8 @@ class Pairs:
 def propose(kind, objects, roll, single=False):
     """Random statements of each row's kind about objects (n, m, 4), for kind (n,): (n, 10).
 
-    `roll(stream, sides)` gives one random integer for each row. `single`: name one attribute only where a count or
-    an existence is asked, so that the words of a question tell nothing about its answer.
+    `roll(stream, sides)` gives one random integer for each row. `single` (a bool for each row, or one for all): where a
+    count is asked, name the colour or the shape alone, so that the words of the question tell nothing about its answer.
     """
     n = np.arange(len(objects))
     count = (objects[..., SHAPE] > 0).sum(1)
@@ -64,7 +64,7 @@ def propose(kind, objects, roll, single=False):
     one = np.where(np.isin(kind, (EXISTENCE, COUNT, COMPARE))[:, None], mixed, i)
     # What of the thing is named: colour, shape, size + one of the two, or more. What is asked for is never named.
     named = np.array([(0, 1, 0), (0, 0, 1), (0, 1, 1), (0, 1, 1), (1, 1, 0), (1, 0, 1), (1, 1, 1)])
-    which = roll("named", np.where(np.isin(kind, (COUNT, COMPARE)) & single, 2, np.where(kind == COMPARE, 2, 7)))
+    which = roll("named", np.where(((kind == COUNT) & single) | (kind == COMPARE), 2, 7))
     mask_a, mask_b = named[which], named[roll("named b", 7)]
     for asked, column in ((COLOUR_OF, COLOUR), (SHAPE_OF, SHAPE), (SIZE_OF, SIZE)):
         mask_a[kind == asked, column] = 0
@@ -107,12 +107,13 @@ def about(world, seed, split, indices, objects, families, number):
     kind = np.repeat(kinds[turn % len(kinds)].reshape(-1), TRIES)
     roll = lambda stream, sides: roll_flat(dice, "about " + stream, sides, number * TRIES)
     scene = np.repeat(objects, number * TRIES, 0)
-    rows = propose(kind, scene, roll)
+    rows = propose(kind, scene, roll, single=roll("single", 2) == 0)
     answers = answer(rows, scene)
     wish = np.repeat(dice.roll("wish", 4, (number,)).reshape(-1), TRIES)
     good = is_good(rows, world) & (answers != UNDECIDED)
-    most = np.repeat((answers * good).reshape(-1, TRIES).max(1), TRIES)  # high counts are rare: half of the wishes are for them
-    wanted = np.where(kind == COUNT, np.where(wish < 2, wish + 1, most), wish % 2 + 1)
+    # Yes or no; zero or one; but where two or more can be counted, that in three of four cases, for it is rare.
+    most = np.repeat((answers * good).reshape(-1, TRIES).max(1), TRIES)
+    wanted = np.where((kind == COUNT) & (most > 2) & (wish > 0), most, wish % 2 + 1)
     has_wish = np.isin(kind, (EXISTENCE, COUNT, RELATION, COMPARE))
     best, as_wished = first_good((good & (~has_wish | (answers == wanted))).reshape(-1, TRIES))
     second, possible = first_good(good.reshape(-1, TRIES))
