@@ -15,7 +15,7 @@ import torch
 from data import language, questions
 from data.dataset import to_tokens, tokenizer
 from data.render import render
-from data.scene import COLOUR, PLACE, SHAPE, sample
+from data.scene import PLACE, sample
 from data.tokenizer import BOS
 from tinyvlm import plots, run
 from tinyvlm.config import UserError, run_script, setting
@@ -142,8 +142,8 @@ def questions_for(config, world, trained, scenes, indices, b):
     rows, answers = questions.about(world, trained.seed, "test", indices, scenes.objects, questions.FAMILIES, 3)
     columns = []
     for q in range(rows.shape[1]):
-        texts = [language.text(ids) for ids in language.ask(rows[:, q])]
-        wanted = [language.text(ids) for ids in language.reply(rows[:, q], answers[:, q])]
+        texts = language.texts(language.ask(rows[:, q]))
+        wanted = language.texts(language.reply(rows[:, q], answers[:, q]))
         columns.append(list(zip(texts, wanted)))
     return columns
 
@@ -172,13 +172,12 @@ def rank_captions(config, saved, path, out, device, candidates=5):
     run.load_weights(model, saved["model"], path)
     model = model.to(device).eval()
     pixels, scenes, _ = pictures(config, train_clip.world_of(trained), trained.seed, trained.image_size, device)
-    things = np.zeros((64, 1, 4), np.int64)
-    things[:, 0, COLOUR], things[:, 0, SHAPE] = np.arange(64) // 8 + 1, np.arange(64) % 8 + 1
+    things = language.every_colour_and_shape()
     if scenes:
         things = scenes.objects.copy()
         things[..., PLACE] = 0
     words = language.caption(things)
-    captions = [language.text(ids) for ids in words]
+    captions = language.texts(words)
     with torch.no_grad():
         cosines = model.encode_image(pixels) @ model.encode_text(torch.from_numpy(to_tokens(words, start=(BOS,))).to(device)).T
     lines = []

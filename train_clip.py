@@ -196,8 +196,7 @@ def zero_shot(model, data, items=640):
     lonely = dataclasses.replace(data.world, min_objects=1, max_objects=1)
     scenes = sample(lonely, data.seed, "test", np.arange(0, 2 * items, 2))
     pixels = render(lonely, scenes, data.image_size, data.device)
-    things = np.zeros((64, 1, 4), np.int64)
-    things[:, 0, COLOUR], things[:, 0, SHAPE] = np.arange(64) // 8 + 1, np.arange(64) % 8 + 1
+    things = language.every_colour_and_shape()
     captions = torch.from_numpy(to_tokens(language.caption(things), start=(BOS,))).to(data.device)
     was_training = model.training
     model.eval()

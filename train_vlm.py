@@ -250,8 +250,8 @@ def show_samples(model, data, path, items=8):
     rows, answers = questions.about(data.world, data.seed, "test", indices, scenes.objects, questions.FAMILIES, 3)
     lines = [[plots.judged_caption(c, s)] for c, s in zip(respond(model, prefix, [""] * items), scenes.objects)]
     for q in range(3):
-        asked = [language.text(i) for i in language.ask(rows[:, q])]
-        wanted = [language.text(i) for i in language.reply(rows[:, q], answers[:, q])]
+        asked = language.texts(language.ask(rows[:, q]))
+        wanted = language.texts(language.reply(rows[:, q], answers[:, q]))
         for line, question, said, right in zip(lines, asked, respond(model, prefix, asked), wanted):
             line.append([(question + " ", None), (said, said == right)])
     plots.page(pixels, lines, path)

@@ -166,6 +166,18 @@ def text(ids):
     return " ".join(WORDS[i] for i in ids if i >= 0)
 
 
+def texts(ids):
+    """Word ids (n, length) -> n strings."""
+    return [text(row) for row in ids]
+
+
+def every_colour_and_shape():
+    """The 64 captions "a COLOUR SHAPE" as lists of one noun phrase, (64, 1, 4), colour by colour."""
+    things = np.zeros((64, 1, 4), np.int64)
+    things[:, 0, COLOUR], things[:, 0, SHAPE] = np.arange(64) // 8 + 1, np.arange(64) % 8 + 1
+    return things
+
+
 # ---------------------------------------------------------------- words to statements
 
 

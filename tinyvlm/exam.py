@@ -51,8 +51,8 @@ def vqa_test(model, data, split, items):
         indices = (pairs.indices[:, None] + [0, 1]).reshape(-1)
         prefix = see_all(model, render(data.world, sample(data.world, data.seed, split, indices), data.image_size, data.device))
         rows, answers = pairs.rows.repeat(2, 0), pairs.answers.reshape(-1)
-        asked = [language.text(ids) for ids in language.ask(rows)]
-        wanted = [language.text(ids) for ids in language.reply(rows, answers)]
+        asked = language.texts(language.ask(rows))
+        wanted = language.texts(language.reply(rows, answers))
         seeing, blind = (metrics.is_right(respond(model, prefix, asked, blind=b), wanted) for b in (False, True))
         result[family] = seeing, blind, indices // 2
     return result
