@@ -59,8 +59,11 @@ class Block(nn.Module):
             self.norm_cross, self.cross = nn.LayerNorm(dim), Attention(dim, heads, context_dim)
         self.norm_mlp, self.mlp = nn.LayerNorm(dim), MLP(dim)
 
-    def forward(self, x, context=None, *, mask=None, cache=None):
-        x = x + self.attention(self.norm_attention(x), mask=mask, cache=cache)
+    def forward(self, x, context=None, *, mask=None, cache=None, wanted=0):
+        """x (b, n, d) -> (b, n - wanted, d): positions before `wanted` are read, but nothing is computed for them."""
+        seen = self.norm_attention(x)
+        mask = mask if mask is None or wanted == 0 else mask[:, :, wanted:]
+        x = x[:, wanted:] + self.attention(seen[:, wanted:], seen, mask=mask, cache=cache)
         if context is not None:
             x = x + self.cross(self.norm_cross(x), context)
         return x + self.mlp(self.norm_mlp(x))

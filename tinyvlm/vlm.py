@@ -40,12 +40,11 @@ class VLM(nn.Module):
         """
         x = self.fuse(prefix, batch.text, batch.position)
         mask = fusion_mask(prefix.shape[1], there, batch.segment, batch.blind)
-        hidden = self.decoder(x, mask)[:, prefix.shape[1] : -1]
+        hidden = self.decoder(x, mask, wanted=prefix.shape[1])[:, :-1]
         loss = torch.zeros(batch.text.shape, device=x.device)
         logits = self.decoder.head(hidden[batch.learn])
         loss[batch.learn] = F.cross_entropy(logits.float(), batch.text[batch.learn], reduction="none")
         return loss
-
 
     @torch.no_grad()
     def generate(self, prefix, prompts, *, max_new, blind=False, temperature=0.0, top_k=0, generator=None):
@@ -54,17 +53,17 @@ class VLM(nn.Module):
         Greedy at temperature 0, else sampled from the top_k (0: all). What follows [EOS] is [PAD]. The keys and values of all
         earlier tokens are cached; a row's padding is never seen, so a row says the same alone and in a batch.
         """
+        if blind:
+            prefix = prefix[:, :0]
         b, n, _ = prefix.shape
         there = prompts != PAD
         length = there.sum(1)
         position = torch.arange(prompts.shape[1], device=prefix.device).expand_as(prompts)
-        mask = fusion_mask(n, None, there.long(), torch.full_like(there, blind))
+        mask = fusion_mask(n, None, there.long(), torch.zeros_like(there))
         caches = self.decoder.new_caches()
-        hidden = self.decoder(self.fuse(prefix, prompts, position), mask, caches)
-        last = hidden[torch.arange(b, device=prefix.device), n + length]
+        hidden = self.decoder(self.fuse(prefix, prompts, position), mask, caches, wanted=n)
+        last = hidden[torch.arange(b, device=prefix.device), length]
         seen = torch.cat([torch.ones(b, 1 + n, dtype=torch.bool, device=prefix.device), there], 1)
-        if blind:
-            seen[:, 1 : 1 + n] = False
         words, ended = [], torch.zeros(b, dtype=torch.bool, device=prefix.device)
         for step in range(max_new):
             token = choose(self.decoder.head(last).float(), temperature, top_k, generator).masked_fill(ended, PAD)
