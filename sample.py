@@ -98,10 +98,7 @@ def describe(config, saved, path, out, device):
     """A caption and answers for each picture."""
     import train_vlm
 
-    trained = run.config_from(train_vlm.Config, saved["config"], path)
-    model = train_vlm.build(trained, saved["encoder"])
-    run.load_weights(model, saved["model"], path)
-    model = model.to(device).eval()
+    model, trained = train_vlm.restore(saved, path, device)
     world = train_vlm.world_of(trained)
     pixels, scenes, indices = pictures(config, world, trained.seed, saved["encoder"]["image_size"], device)
     prefix = see_all(model, pixels)
@@ -167,10 +164,7 @@ def rank_captions(config, saved, path, out, device, candidates=5):
 
     if config.question:
         raise UserError("CLIP ranks captions and answers no questions; give --checkpoint a VLM's folder")
-    trained = run.config_from(train_clip.Config, saved["config"], path)
-    model = train_clip.build(trained)
-    run.load_weights(model, saved["model"], path)
-    model = model.to(device).eval()
+    model, trained = train_clip.restore(saved, path, device)
     pixels, scenes, _ = pictures(config, train_clip.world_of(trained), trained.seed, trained.image_size, device)
     things = language.every_colour_and_shape()
     if scenes:

@@ -12,14 +12,12 @@ import time
 import numpy as np
 import torch
 
-from data import language
-from data.dataset import PairsForCLIP, to_tokens, tokenizer
-from data.scene import COLOUR, SHAPE, WORLDS, sample
-from data.render import render
-from data.tokenizer import BOS
+from data.dataset import PairsForCLIP, tokenizer
+from data.scene import WORLDS
 from tinyvlm import metrics, plots, run
 from tinyvlm.clip import CLIP
 from tinyvlm.config import UserError, run_script, setting
+from tinyvlm.exam_clip import Ranker, pair_exam, retrieval_exam, zero_shot_exam
 from tinyvlm.losses import LOSSES
 from tinyvlm.vision import VISION_ENCODERS
 
@@ -37,7 +35,7 @@ class Config:
     weight_decay: float = setting(0.01, "weight decay of AdamW's matrices", low=0.0, high=1.0)
     warmup: int = setting(50, "steps until the full learning rate", low=0)
     loss: str = setting("multi_positive", "contrastive loss", choices=tuple(LOSSES))
-    world: str = setting("default", "default (1 to 3 objects) or full (1 to 6)", choices=tuple(WORLDS))
+    world: str = setting("default", "default (1 to 3 objects), full (1 to 6), zipf or friends (not all is equally frequent)", choices=tuple(WORLDS))
     held_out: int = setting(0, "colour-shape pairs (of each colour) that training never shows", low=0, high=4)
     image_size: int = setting(56, "side of a picture in pixels, a multiple of 28", low=28, high=448)
     encoder: str = setting("stem", "vision encoder", choices=tuple(VISION_ENCODERS))
@@ -65,6 +63,14 @@ def build(config):
         return run.seeded(lambda: CLIP(vocab=tokenizer.size, **sizes), config.seed)
     except ValueError as error:
         raise UserError(f"{error}; change the sizes")
+
+
+def restore(saved, path, device):
+    """The content of a checkpoint -> the model, in evaluation mode, and the config it was trained with. UserError if they do not fit this code."""
+    config = run.config_from(Config, saved["config"], path)
+    model = build(config)
+    run.load_weights(model, saved["model"], path)
+    return model.to(device).eval(), config
 
 
 def main(config):
@@ -124,87 +130,37 @@ def main(config):
     result = dict(seconds=round(seconds, 1), images_per_second=round(config.steps * config.batch_size / seconds, 1), **numbers)
     run.write_metrics(folder, result)
     plots.curves(run.read_log(folder), folder / "curves.png")
-    shown = PairsForCLIP(data.world, config.seed, config.image_size, device, detail="full").batch("test", np.arange(0, 16, 2))
-    image, text = encode(model, shown)
-    plots.similarity(shown.pixels, [tokenizer.decode(t) for t in shown.tokens.tolist()], image @ text.T, shown.positives, folder / "samples.png")
+    show_samples(model, data, folder / "samples.png")
     print(f"{seconds:.0f} s of training, {result['images_per_second']:.0f} images/s; {folder}/samples.png shows what it sees")
     return result
 
 
-@torch.no_grad()
-def encode(model, batch, chunk=128):
-    """A batch -> image and text vectors on the CPU, (b, d) each, in evaluation mode."""
-    was_training = model.training
-    model.eval()
-    image = torch.cat([model.encode_image(p) for p in batch.pixels.split(chunk)])
-    text = torch.cat([model.encode_text(t) for t in batch.tokens.split(chunk)])
-    model.train(was_training)
-    return image.float().cpu(), text.float().cpu()
-
-
 def quick_scores(model, data):
     """Validation: retrieval and cosines of 256 pictures that are no minimal pairs of one another, full captions."""
-    data = PairsForCLIP(data.world, data.seed, data.image_size, data.device, detail="full")
-    batch = data.batch("val", np.arange(0, 512, 2))
-    image, text = encode(model, batch)
-    similarity, true = image @ text.T, batch.positives.cpu()
-    hits = (metrics.retrieval_at(1, similarity, true) + metrics.retrieval_at(1, similarity.T, true.T)) / 2
-    return dict(r_at_1=hits, matched=similarity.diag().mean().item(), mismatched=similarity[~true].mean().item())
+    ranker = Ranker(model, data.world, data.image_size, data.device)
+    scores = retrieval_exam(ranker, data.world, data.seed, "val", 256)
+    return dict(r_at_1=scores["r_at_1"].value, matched=scores["matched_cosine"].value, mismatched=scores["mismatched_cosine"].value)
 
 
 def test(model, data, config):
     """Cosines, zero-shot, retrieval and minimal pairs: rows for the table and a flat dict for metrics.json."""
-    # Cosines: own caption; for the mismatch, all captions of the other pictures that are false of this one.
-    # A full caption says size, colour and shape of every object.
-    data = PairsForCLIP(data.world, data.seed, data.image_size, data.device, detail="full")
-    batch = data.batch("test", np.arange(0, 2 * config.eval_items, 2))
-    image, text = encode(model, batch)
-    similarity, true = (image @ text.T).numpy(), batch.positives.cpu().numpy()
-    matched = similarity.diagonal()
-    mismatched = np.array([row[~fits].mean() for row, fits in zip(similarity, true)])
-    # Retrieval among 256, both ways, any true caption (picture) counts.
-    small, fits = similarity[:256, :256], true[:256, :256]
-    hits = [metrics.retrieval_at(1, small[[q]], fits[[q]]) for q in range(256)]
-    hits += [metrics.retrieval_at(1, small.T[[q]], fits.T[[q]]) for q in range(256)]
-    # Minimal pairs: is the own caption nearer than that of the picture that differs in one edit?
-    both = data.batch("test", np.arange(2 * config.eval_items))
-    image, text = encode(model, both)
-    other = torch.arange(len(image)) ^ 1
-    clear = ~both.positives.cpu()[torch.arange(len(image)), other]
-    margin = (image * text).sum(1) - (image * text[other]).sum(1)
-    pair = ((margin > 0).float() + (margin == 0).float() / 2)[clear].numpy()
-    correct = zero_shot(model, data)
-
-    def row(name, key, values, meaning, groups=None):
-        values = np.asarray(values, float)
-        interval = metrics.group_interval(values, np.arange(len(values)) if groups is None else groups)
-        return (name, values.mean(), interval, len(values), meaning), (key, float(values.mean()))
-
-    rows = [
-        row("matched cosine", "matched_cosine", matched, "a picture and its caption"),
-        row("mismatched cosine", "mismatched_cosine", mismatched, "a picture and captions false of it"),
-        row("zero-shot", "zero_shot", correct, "one object, 64 captions, chance 0.016"),
-        row("R@1 of 256, both ways", "r_at_1", hits, "any true caption or picture is a hit", np.arange(512) % 256),
-        row("minimal pairs", "pair_accuracy", pair, "own caption against the edited picture's, chance 0.5", other[clear].numpy() // 2),
-    ]
-    return [r for r, _ in rows], dict(kv for _, kv in rows) | dict(plain_ceiling=metrics.plain_ceiling(batch.tokens))
+    ranker, where = Ranker(model, data.world, data.image_size, data.device), (data.world, data.seed, "test")
+    scores = retrieval_exam(ranker, *where, config.eval_items) | zero_shot_exam(ranker, *where)
+    scores = {name: scores[name] for name in ("matched_cosine", "mismatched_cosine", "zero_shot", "r_at_1")}
+    scores["pair_accuracy"] = pair_exam(ranker, *where, config.eval_items)
+    tokens = PairsForCLIP(*where[:2], data.image_size, data.device, detail="full").batch("test", np.arange(0, 2 * config.eval_items, 2)).tokens
+    numbers = {name: score.value for name, score in scores.items()} | dict(plain_ceiling=metrics.plain_ceiling(tokens))
+    return [metrics.table_row(name.replace("_", " "), score) for name, score in scores.items()], numbers
 
 
 @torch.no_grad()
-def zero_shot(model, data, items=640):
-    """Pictures of a single object against the 64 captions "a COLOUR SHAPE": 1 or 0 each, a tie of k 1 / k."""
-    lonely = dataclasses.replace(data.world, min_objects=1, max_objects=1)
-    scenes = sample(lonely, data.seed, "test", np.arange(0, 2 * items, 2))
-    pixels = render(lonely, scenes, data.image_size, data.device)
-    things = language.every_colour_and_shape()
-    captions = torch.from_numpy(to_tokens(language.caption(things), start=(BOS,))).to(data.device)
-    was_training = model.training
+def show_samples(model, data, path, items=8):
+    """A page of test pictures and their captions with all cosines between them."""
     model.eval()
-    scores = torch.cat([model.encode_image(p) for p in pixels.split(128)]) @ model.encode_text(captions).T
-    model.train(was_training)
-    label = (scenes.objects[:, 0, COLOUR] - 1) * 8 + scenes.objects[:, 0, SHAPE] - 1
-    scores = scores.float().cpu().numpy()
-    return [metrics.accuracy(scores[[q]], label[[q]]) for q in range(items)]
+    shown = PairsForCLIP(data.world, data.seed, data.image_size, data.device, detail="full").batch("test", np.arange(0, 2 * items, 2))
+    cosines = (model.encode_image(shown.pixels) @ model.encode_text(shown.tokens).T).float().cpu()
+    plots.similarity(shown.pixels, [tokenizer.decode(t) for t in shown.tokens.tolist()], cosines, shown.positives, path)
+    model.train()
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from data.render import render
 from data.scene import WORLDS, sample
 from tinyvlm import metrics, plots, run
 from tinyvlm.config import UserError, run_script, setting
-from tinyvlm.exam import caption_test, respond, see_all, vqa_test
+from tinyvlm.exam import Speaker, caption_exam, respond, see_all, vqa_exam, vqa_mean
 from tinyvlm.gpt import GPT
 from tinyvlm.projectors import PROJECTORS
 from tinyvlm.vision import VISION_ENCODERS
@@ -54,7 +54,7 @@ class Config:
     muon_lr: float = setting(1.5e-2, "Muon's learning rate, for convolutions and the matrices inside the blocks", low=0.0, high=1.0)
     weight_decay: float = setting(0.01, "weight decay of AdamW's matrices", low=0.0, high=1.0)
     warmup: int = setting(30, "steps until the full learning rate, in each stage", low=0)
-    world: str = setting("default", "default (1 to 3 objects) or full (1 to 6)", choices=tuple(WORLDS))
+    world: str = setting("default", "default (1 to 3 objects), full (1 to 6), zipf or friends (not all is equally frequent)", choices=tuple(WORLDS))
     held_out: int = setting(0, "colour-shape pairs (of each colour) that training never shows", low=0, high=4)
     queries: int = setting(32, "queries of the Q-Former", low=1, high=196)
     dim: int = setting(128, "width of the decoder", low=8)
@@ -112,6 +112,14 @@ def plan(config):
     return [(name, first, end, list(p)) for name, first, end, p in zip(names, [0] + ends, ends, patterns)]
 
 
+def restore(saved, path, device):
+    """The content of a checkpoint -> the model, in evaluation mode, and the config it was trained with. UserError if they do not fit this code."""
+    config = run.config_from(Config, saved["config"], path)
+    model = build(config, saved["encoder"])
+    run.load_weights(model, saved["model"], path)
+    return model.to(device).eval(), config
+
+
 def main(config):
     """Train, test, save: returns what metrics.json holds."""
     # 1. Device, folder, world, encoder.
@@ -160,7 +168,7 @@ def main(config):
             batch = data.batch("train", indices, with_pixels=stage != "language")
             with run.precision(device):
                 prefix, there = model.read(batch.description) if stage == "language" else (model.see(batch.pixels), None)
-                loss = model(prefix, there, batch)[batch.learn].mean()
+                loss = model(prefix, there, batch)[batch.learn].mean() + (0.0 if stage == "language" else model.lesson(batch))
             run.update(optimisers, list(model.parameters()), loss, step)
             took = time.time() - began
             seconds, seeing = seconds + took, seeing + took * (stage != "language")
@@ -207,36 +215,28 @@ def encoder_of(config):
 def quick_scores(model, data):
     """Validation, a small one."""
     model.eval()
-    captions, answers = caption_test(model, data, "val", 64), vqa_test(model, data, "val", 24)
+    speaker = Speaker(model, data.world, data.image_size, data.device)
+    captions, _, _ = caption_exam(speaker, data.world, data.seed, "val", 64)
+    families, _ = vqa_exam(speaker, data.world, data.seed, "val", questions.FAMILIES, 24)
     model.train()
-    vqa = float(np.mean([right.mean() for right, _, _ in answers.values()]))
-    return dict(val_fact_f1=captions["fact_f1"], val_exact_caption=captions["exact_caption"], val_vqa=vqa)
+    return dict(val_fact_f1=captions["fact_f1"].value, val_exact_caption=captions["exact_caption"].value, val_vqa=vqa_mean(families, 0).value)
 
 
 def test(model, data, config):
     """Captions by facts and answers by family: rows for the table and a flat dict for metrics.json."""
     model.eval()
-    captions = caption_test(model, data, "test", 2 * config.eval_items)
-    families = vqa_test(model, data, "test", config.eval_items)
+    speaker = Speaker(model, data.world, data.image_size, data.device)
+    captions, _, _ = caption_exam(speaker, data.world, data.seed, "test", 2 * config.eval_items)
+    families, _ = vqa_exam(speaker, data.world, data.seed, "test", questions.FAMILIES, config.eval_items)
     model.train()
-    items = 2 * config.eval_items
-    span = metrics.share_interval
-    rows = [
-        ("fact F1 of captions", captions["fact_f1"], captions["fact_f1_interval"], items, "shape, colour and size of each object"),
-        ("exact captions", captions["exact_caption"], span(captions["exact_caption"] * items, items), items, "all objects, all attributes, in order"),
-        ("unparseable captions", captions["unparseable"], span(captions["unparseable"] * items, items), items, "count as saying nothing true"),
-    ]
-    numbers = {k: float(captions[k]) for k in ("fact_f1", "fact_precision", "fact_recall", "exact_caption", "unparseable")}
-    for family, (seeing, blind, pair) in families.items():
-        chance = questions.CHANCE[family]
-        rows.append((f"VQA {family}", seeing.mean(), metrics.group_interval(seeing, pair), items, f"chance {chance:.3f}, blind {blind.mean():.3f}"))
-        numbers[f"vqa_{family}"], numbers[f"vqa_blind_{family}"] = float(seeing.mean()), float(blind.mean())
-    seeing, blind = (np.mean([f[k].mean() for f in families.values()]) for k in (0, 1))
-    chance = float(np.mean([questions.CHANCE[f] for f in families]))
-    everything = [np.concatenate([f[k] for f in families.values()]) for k in (0, 1, 2)]
-    for name, value, k in (("VQA, mean of families", seeing, 0), ("the same without picture", blind, 1)):
-        rows.append((name, value, metrics.group_interval(everything[k], everything[2]), len(everything[k]), f"chance {chance:.3f}"))
-    return rows, numbers | dict(vqa=float(seeing), vqa_blind=float(blind), vqa_chance=chance)
+    rows = [metrics.table_row(name.replace("_", " "), captions[name]) for name in ("fact_f1", "exact_caption", "unparseable", "chair_i", "chair_s")]
+    numbers = {name: captions[name].value for name in ("fact_f1", "fact_precision", "fact_recall", "exact_caption", "unparseable", "chair_i", "chair_s")}
+    for family, (seeing, blind, _) in families.items():
+        rows.append(metrics.table_row(f"VQA {family}", seeing, f"blind {blind.value:.3f}"))
+        numbers[f"vqa_{family}"], numbers[f"vqa_blind_{family}"] = seeing.value, blind.value
+    seeing, blind = vqa_mean(families, 0), vqa_mean(families, 1)
+    rows += [metrics.table_row("VQA, mean of families", seeing), metrics.table_row("the same without picture", blind)]
+    return rows, numbers | dict(vqa=seeing.value, vqa_blind=blind.value, vqa_chance=seeing.chance)
 
 
 @torch.no_grad()

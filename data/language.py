@@ -46,6 +46,18 @@ QUESTIONS = (
     "where is the {a} ?",
     "what is at the {place} ?",
 )
+# The same questions in the same words, but in an order that no training text has.
+OTHER_QUESTIONS = (
+    "is a {a} there ?",
+    "there are how many {as} ?",
+    "the {a} is what colour ?",
+    "the {a} is what shape ?",
+    "the {a} is what size ?",
+    "the {a} is {link} the {b} ?",
+    "are {as} more than {bs} ?",
+    "the {a} is where ?",
+    "at the {place} is what ?",
+)
 LINKS = (("yes", "no"), NUMBERS, COLOURS, SHAPES, SIZES, RELATIONS, ("yes", "no"), PLACES, ())
 ANSWERS = LINKS[:RELATION] + (("yes", "no"),) + LINKS[COMPARE:]  # a relation is asked with yes or no
 NOTHING = 129  # the answer to "what is at the top ?" where nothing is; 1..128 number size x colour x shape
@@ -119,9 +131,9 @@ def say(rows):
     return render_rows(STATEMENTS, rows)
 
 
-def ask(rows):
+def ask(rows, templates=QUESTIONS):
     """The questions to these statements, word ids (n, length); LINK is not looked at, but in a relation."""
-    return render_rows(QUESTIONS, rows)
+    return render_rows(templates, rows)
 
 
 def reply(rows, answers):
@@ -197,7 +209,11 @@ def pattern_of(template, kind):
     return re.compile(re.sub(r"{(\w+)}", lambda slot: slots[slot[1]], pattern)), order
 
 
-PATTERNS = tuple(tuple(pattern_of(t, kind) for kind, t in enumerate(group)) for group in (STATEMENTS, QUESTIONS))
+def patterns_of(templates):
+    return tuple((kind, *pattern_of(template, kind)) for kind, template in enumerate(templates))
+
+
+SENTENCE_PATTERNS, QUESTION_PATTERNS = patterns_of(STATEMENTS), patterns_of(QUESTIONS) + patterns_of(OTHER_QUESTIONS)
 THING_PATTERN = re.compile(rf"an? {pattern_of('{a}', 0)[0].pattern}(?: at the {one_of(PLACES)})?")
 
 
@@ -207,7 +223,7 @@ def value_of(phrases, phrase):
 
 def parse(sentence, question=False):
     """A sentence (or a question) of the grammar -> its statement (10,). ValueError for any other text."""
-    for kind, (pattern, order) in enumerate(PATTERNS[question]):
+    for kind, pattern, order in QUESTION_PATTERNS if question else SENTENCE_PATTERNS:
         match = pattern.fullmatch(sentence)
         if not match:
             continue

@@ -10,18 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.language import (
-    A, ANSWERS, B, COLOUR_OF, COMPARE, CONTENT, COUNT, EXISTENCE, KIND, KINDS, LINK, RELATION, SHAPE_OF, SIZE_OF, UNDECIDED, WIDTH, answer,
+    A, ANSWERS, B, COLOUR_OF, COMPARE, CONTENT, COUNT, EXISTENCE, KIND, KINDS, LINK, RELATION, SHAPE_OF, SIZE_OF, UNDECIDED, WIDTH, YES, answer,
 )  # fmt: skip
 from data.scene import COLOUR, EDITS, PLACE, SHAPE, SIZE, Dice, diagonal_of, sample
 
 FAMILIES = KINDS[:7]  # what VQA accuracy is about; places are asked for in training only
 MIX = KINDS + ("count", "relation")  # what training asks in turn: these two are the slowest to learn
-TRIES = 6  # proposals for each question; the first that fits is asked
+TRIES, PAIR_TRIES = 6, 24  # proposals for each question in training, in a test; the first that fits is asked
 
 # Which edits of a pair can change the answer of which family.
 EDITS_OF = {
     "existence": ("swap_colour", "swap_shape", "replace"),
-    "count": ("replace", "replace_by_twin"),
+    "count": ("replace_by_twin",),
     "colour": ("swap_colour",),
     "shape": ("swap_shape",),
     "size": ("swap_size",),
@@ -140,21 +140,30 @@ def pair_questions(world, seed, split, family, pair_indices):
     """The question of `family` about pairs (2k, 2k+1), k in pair_indices: Pairs of those where there is one."""
     even = 2 * np.asarray(pair_indices, np.int64)
     scenes = sample(world, seed, split, even)
-    suits = np.isin(scenes.edit, [EDITS.index(e) for e in EDITS_OF[family]])
+    crowded = world.max_objects > 2  # two or three alike are possible
+    edits = EDITS_OF[family] if family != "count" or crowded else ("replace",)
+    suits = np.isin(scenes.edit, [EDITS.index(e) for e in edits])
     even, before = even[suits], scenes.objects[suits]
     after = sample(world, seed, split, even + 1).objects
     b = len(even)
     dice = Dice(seed, split, even)
-    roll = lambda stream, sides: roll_flat(dice, f"pair {family} {stream}", sides, TRIES)
-    kind = np.full(b * TRIES, KINDS.index(family))
+    roll = lambda stream, sides: roll_flat(dice, f"pair {family} {stream}", sides, PAIR_TRIES)
+    kind = np.full(b * PAIR_TRIES, KINDS.index(family))
     told = np.where(dice.roll("told", 2)[:, None, None] == 0, before, after)  # whose object the question names
-    rows = propose(kind, np.repeat(told, TRIES, 0), roll, single=True)
-    answers = np.stack([answer(rows, np.repeat(side, TRIES, 0)) for side in (before, after)], 1)
+    rows = propose(kind, np.repeat(told, PAIR_TRIES, 0), roll, single=True)
+    answers = np.stack([answer(rows, np.repeat(side, PAIR_TRIES, 0)) for side in (before, after)], 1)
     good = (is_good(rows, world) | (split == "held_out")) & (answers != UNDECIDED).all(1) & (answers[:, 0] != answers[:, 1])
-    if family == "count":  # zero or one, two or three: with equal shares of both, four answers are equally frequent
-        good &= (np.sort(answers - 1, 1) == [0, 1]).all(1) | (np.sort(answers - 1, 1) == [2, 3]).all(1)
-    best, found = first_good(good.reshape(-1, TRIES))
-    choice = (np.arange(b) * TRIES + best)[found]
+    # A picture alone must not tell the answer: both a question about few and one about many can be asked of it (with two answers each), both one
+    # where this picture has more and one where the other has. Then a coin decides.
+    first = np.sort(answers - 1, 1)[:, 1] == 1 if family == "count" else answers[:, 0] == YES
+    if family == "count":
+        good &= first | (np.sort(answers - 1, 1) == [2, 3]).all(1)
+        good &= first | crowded
+    if family == "compare" or (family == "count" and crowded):
+        both = np.logical_and(*((good & side).reshape(b, PAIR_TRIES).any(1) for side in (first, ~first)))
+        good &= np.repeat(both, PAIR_TRIES) & (first == np.repeat(dice.roll(f"pair {family} coin", 2) == 0, PAIR_TRIES))
+    best, found = first_good(good.reshape(-1, PAIR_TRIES))
+    choice = (np.arange(b) * PAIR_TRIES + best)[found]
     return Pairs(even[found], rows[choice], answers[choice])
 
 

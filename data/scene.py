@@ -28,6 +28,7 @@ SIZE, COLOUR, SHAPE, PLACE = range(4)
 SPLITS = ("train", "val", "test", "more", "held_out", "control")
 REMAINDERS = {"train": (0, 2), "val": (1,)}  # every other split: (3,)
 SCRAMBLE = np.array([0, 2, 5, 1, 7, 4, 6, 3])  # a permutation of the colours, so that a diagonal has every checksum
+PRIORS = ("uniform", "zipf", "friends")
 EDITS = ("swap_colour", "swap_shape", "swap_size", "swap_place", "replace", "replace_by_twin")
 
 
@@ -39,6 +40,8 @@ class World:
     held_out: how many pairs of every colour (and every shape) with a shape (a colour) never occur in train,
         val and test: whole "diagonals" of the colour-shape table. Split "held_out" shows scenes with such
         a pair, "control" scenes with a pair of as many diagonals that did occur.
+    prior: how often what occurs. "uniform"; "zipf": the k-th colour and the k-th shape are 1 / k as frequent as the first;
+        "friends": a shape likes to come with its friend (circle with square, triangle with diamond ...).
     large, small: radius of an object in picture widths. jitter: how far an object may stand from the
         middle of its place, in picture widths.
     """
@@ -46,6 +49,7 @@ class World:
     min_objects: int = 1
     max_objects: int = 3
     held_out: int = 0
+    prior: str = "uniform"
     large: float = 0.132
     small: float = 0.082
     jitter: float = 0.026
@@ -55,6 +59,10 @@ class World:
             raise ValueError("a picture has 1 to 6 objects; set 1 <= min_objects <= max_objects <= 6")
         if not 0 <= self.held_out <= 4:
             raise ValueError("held_out must be 0 to 4 of the 8 colour-shape diagonals")
+        if self.prior not in PRIORS:
+            raise ValueError(f"unknown prior {self.prior!r}; choose one of {', '.join(PRIORS)}")
+        if self.prior == "friends" and self.held_out:
+            raise ValueError("a world of friends has no held-out pairs; choose another prior or held_out 0")
         if not 0 < self.small < self.large <= 1 / 6 - self.jitter:
             raise ValueError("sizes must satisfy 0 < small < large <= 1/6 - jitter, or objects would touch")
 
@@ -64,7 +72,7 @@ class World:
         return min(self.max_objects + 3, 6) if self.max_objects < 6 else 9
 
 
-WORLDS = {"default": World(), "full": World(max_objects=6)}
+WORLDS = {"default": World(), "full": World(max_objects=6), "zipf": World(prior="zipf"), "friends": World(prior="friends")}
 
 
 class Dice:
@@ -147,6 +155,8 @@ def first_of_pair(world, split, dice, twins):
     objects[..., SIZE] = dice.roll("size", 2, (m,)) + 1
     pairs = pair_table(world, "train" if split in ("held_out", "control") else split)
     objects[..., COLOUR : SHAPE + 1] = pairs[dice.roll("pair", len(pairs), (m,))]
+    if world.prior == "friends":
+        befriend(objects, dice)
     if m > 2 and world.held_out == 0:
         for coin, column in enumerate((COLOUR, SHAPE)):
             copy = twins & (dice.roll("twin", 2) == coin)
@@ -157,16 +167,35 @@ def first_of_pair(world, split, dice, twins):
     wanted = remainders[dice.roll("remainder", len(remainders))]
     need = (wanted - checksum(objects[:, 1:]) - objects[:, 0, PLACE]) % 4
     pairs, choice = pair_table(world, split), dice.roll("first", 2**31)
+    friendly = (dice.roll("first friend", 4) > 0) & (count > 1)
     for remainder in range(4):
         fitting = pairs[pairs.sum(1) % 4 == remainder]
         mine = need == remainder
         objects[mine, 0, COLOUR : SHAPE + 1] = fitting[choice[mine] % len(fitting)]
+        for shape in range(1, 9) if world.prior == "friends" else ():
+            liked = mine & friendly & (objects[:, 1 % m, SHAPE] == shape)
+            matching = fitting[fitting[:, 1] == friend_of(shape)]
+            objects[liked, 0, COLOUR : SHAPE + 1] = matching[choice[liked] % len(matching)]
     return in_reading_order(objects)
 
 
+def friend_of(shape):
+    """The shape (1..8) that comes with this one in a world of friends: 1 and 2, 3 and 4, 5 and 6, 7 and 8."""
+    return (shape - 1 ^ 1) + 1
+
+
+def befriend(objects, dice):
+    """In a world of friends, three of four even objects (2, 4 ...) take the shape of the friend of the one before; in place."""
+    for row in range(2, objects.shape[1], 2):
+        likes = dice.roll(f"friend {row}", 4) > 0
+        objects[likes, row, SHAPE] = friend_of(objects[likes, row - 1, SHAPE])
+
+
 def pair_table(world, split):
-    """The (colour, shape) pairs that a split may show, (k, 2)."""
+    """The (colour, shape) pairs that a split may show, (k, 2); a pair that is more frequent stands there more often."""
     table = np.stack(np.meshgrid(np.arange(1, 9), np.arange(1, 9), indexing="ij"), -1).reshape(-1, 2)
+    if world.prior == "zipf":
+        table = np.repeat(table, (64 // table[:, 0]) * (64 // table[:, 1]) // 64, axis=0)
     diagonal = diagonal_of(table[:, 0], table[:, 1])
     if split == "held_out":
         return table[diagonal < max(world.held_out, 1)]

@@ -54,7 +54,7 @@ FROZEN = [
 FROZEN_SUM = 1141832
 
 
-@pytest.mark.parametrize("world", [WORLD, FULL, World(held_out=2)])
+@pytest.mark.parametrize("world", [*WORLDS.values(), World(held_out=2)])
 def test_no_scene_is_in_two_splits(world):
     seen = {split: scene_keys(sample(world, 0, split, np.arange(4000)).objects) for split in ("train", "val", "test")}
     for one, other in itertools.combinations(seen, 2):
@@ -120,8 +120,19 @@ def test_a_pair_differs_in_one_edit():
     assert (np.abs(scenes.count[::2] - scenes.count[1::2]) == 0).all()
 
 
+def test_priors_make_some_things_frequent_and_some_come_together():
+    objects = {name: sample(WORLDS[name], 0, "train", np.arange(0, 8000, 2)).objects for name in ("default", "zipf", "friends")}
+    share = {name: np.bincount(o[..., SHAPE].reshape(-1), minlength=9)[1:] for name, o in objects.items()}
+    assert share["zipf"][0] > 2.5 * share["zipf"][2] > 2.5 * 1.4 * share["zipf"][7] and share["default"].max() < 1.3 * share["default"].min()
+    together = {}
+    for name, o in objects.items():
+        two = o[(o[..., SHAPE] > 0).sum(1) == 2][:, :2, SHAPE] - 1
+        together[name] = (two[:, 0] ^ 1 == two[:, 1]).mean()
+    assert together["friends"] > 0.7 and together["default"] < 0.2
+
+
 def test_bad_worlds_are_refused():
-    for wrong in (dict(min_objects=0), dict(max_objects=7), dict(held_out=5), dict(large=0.2), dict(small=0.2)):
+    for wrong in (dict(min_objects=0), dict(max_objects=7), dict(held_out=5), dict(large=0.2), dict(small=0.2), dict(prior="zip"), dict(prior="friends", held_out=1)):
         with pytest.raises(ValueError):
             World(**wrong)
     with pytest.raises(ValueError, match="unknown split"):
@@ -162,16 +173,17 @@ def whole_grammar():
 
 def test_parse_of_what_is_said_is_what_was_meant():
     rows = np.array(list(whole_grammar()))
-    for row, said, asked in zip(rows, language.say(rows), language.ask(rows)):
+    both_ways = language.ask(rows), language.ask(rows, language.OTHER_QUESTIONS)
+    for row, said, *both in zip(rows, language.say(rows), *both_ways):
         back = language.parse(language.text(said))
         assert (back == row).all(), (row, language.text(said))
-        question = language.parse(language.text(asked), question=True)
         kept = row.copy()
         if KINDS[row[KIND]] != "relation":
             kept[LINK] = 0
         if KINDS[row[KIND]] == "content":
             kept[1:4] = 0
-        assert (question == kept).all(), language.text(asked)
+        for asked in both:
+            assert (language.parse(language.text(asked), question=True) == kept).all(), language.text(asked)
 
 
 def test_captions_parse_back():

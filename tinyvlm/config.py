@@ -20,9 +20,9 @@ class UserError(Exception):
     """The user's input is at fault: exit code 2. The text is "WHAT; WHAT TO DO"."""
 
 
-def setting(default, help, *, low=None, high=None, choices=None):
-    """A dataclass field with the help text, the bounds (inclusive) and the choices of its flag."""
-    return dataclasses.field(default=default, metadata=dict(help=help, low=low, high=high, choices=choices))
+def setting(default, help, *, low=None, high=None, choices=None, positional=False):
+    """A dataclass field with the help text, the bounds (inclusive) and the choices of its flag; positional: it has no flag, its value stands alone."""
+    return dataclasses.field(default=default, metadata=dict(help=help, low=low, high=high, choices=choices, positional=positional))
 
 
 class Parser(argparse.ArgumentParser):
@@ -36,15 +36,19 @@ def parse(config_class, arguments, description):
     for field in dataclasses.fields(config_class):
         flag, meta = "--" + field.name.replace("_", "-"), field.metadata
         shown = meta["help"] + (f": {', '.join(map(str, meta['choices']))}" if meta["choices"] else "")
-        shown = f"{shown} (default: {field.default if field.default != '' else 'none'})".replace("%", "%%")
-        if field.type is bool:
+        shown = f"{shown} (default: {field.default if field.default not in ('', ()) else 'none'})".replace("%", "%%")
+        if meta["positional"]:
+            parser.add_argument(field.name, nargs="?", default=field.default, help=shown, metavar=field.name.upper())
+        elif field.type is tuple:
+            parser.add_argument(flag, nargs="+", default=field.default, help=shown, metavar=field.name.upper())
+        elif field.type is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=field.default, help=shown)
         else:
             parser.add_argument(flag, type=field.type, default=field.default, help=shown, metavar=field.type.__name__.upper())
     known, unknown = parser.parse_known_args(arguments)
     if unknown:
         raise UserError(f"unknown argument {unknown[0]!r}{did_you_mean(unknown[0], flags_of(config_class))}; see --help")
-    return check(config_class(**vars(known)))
+    return check(config_class(**{name: tuple(v) if isinstance(v, list) else v for name, v in vars(known).items()}))
 
 
 def check(config):
@@ -63,7 +67,7 @@ def check(config):
 
 
 def flags_of(config_class):
-    names = [(f.name.replace("_", "-"), f.type) for f in dataclasses.fields(config_class)]
+    names = [(f.name.replace("_", "-"), f.type) for f in dataclasses.fields(config_class) if not f.metadata["positional"]]
     return ["--" + name for name, _ in names] + ["--no-" + name for name, kind in names if kind is bool]
 
 

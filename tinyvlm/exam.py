@@ -1,15 +1,24 @@
-"""Asking a VLM: captions and answers for a whole test, in words. What they are worth is decided in metrics.py."""
+"""Examining a VLM: captions, answers, presence, for a whole test. What its words are worth is decided in metrics.py."""
+
+import time
+from dataclasses import replace
 
 import numpy as np
 import torch
+from einops import rearrange
 
-from data import language, questions
+from data import foils, language, questions
 from data.dataset import tokenizer
+from data.language import OTHER_QUESTIONS, QUESTIONS
 from data.render import render
 from data.scene import sample
-from data.tokenizer import PAD
+from data.tokenizer import EOS, PAD
 from tinyvlm import metrics
 from tinyvlm.gpt import MAX_WORDS
+from tinyvlm.vision import GRID
+from tinyvlm.vlm import fusion_mask
+
+ROWS = 256  # answers that are decoded together
 
 
 @torch.no_grad()
@@ -18,41 +27,161 @@ def see_all(model, pixels, chunk=128):
     return torch.cat([model.see(p) for p in pixels.split(chunk)])
 
 
-def respond(model, prefix, prompts, chunk=256, **options):
-    """Answers to prompts (a list of strings, "" for a caption) about image tokens (b, n, d): a list of strings.
+def to_prompts(texts, device):
+    """Strings -> tokens (n, longest), [PAD] at the ends."""
+    rows = [tokenizer.encode(text) for text in texts]
+    width = max(len(row) for row in rows)
+    return torch.tensor([row + [PAD] * (width - len(row)) for row in rows], dtype=torch.long, device=device).reshape(len(rows), width)
+
+
+def respond(model, prefix, texts, **options):
+    """Answers to texts (b * q strings, "" for a caption), q about each picture's image tokens (b, n, d): b * q strings.
 
     options: of VLM.generate; greedy if none are given."""
-    rows = [tokenizer.encode(p) for p in prompts]
-    width = max(len(r) for r in rows)
-    padded = torch.tensor([r + [PAD] * (width - len(r)) for r in rows], dtype=torch.long, device=prefix.device).reshape(len(rows), width)
-    said = []
-    for image, question in zip(prefix.split(chunk), padded.split(chunk)):
-        tokens = model.generate(image, question, max_new=MAX_WORDS - width, **options)
+    prompts = to_prompts(texts, prefix.device)
+    each, said = len(texts) // len(prefix), []
+    pictures = max(ROWS // each, 1)
+    for image, asked in zip(prefix.split(pictures), prompts.split(pictures * each)):
+        tokens = model.generate(image, asked, max_new=MAX_WORDS - prompts.shape[1], **options)
         said += [tokenizer.decode(row) for row in tokens.tolist()]
     return said
 
 
-@torch.no_grad()
-def caption_test(model, data, split, items):
-    """Captions of `items` pictures (no two of one minimal pair) scored fact by fact: metrics.caption_scores."""
-    scenes = sample(data.world, data.seed, split, np.arange(0, 2 * items, 2))
-    prefix = see_all(model, render(data.world, scenes, data.image_size, data.device))
-    return metrics.caption_scores(respond(model, prefix, [""] * items), scenes.objects)
+class Speaker:
+    """A VLM as the exams know it: scenes and questions in, words out. Tests put blind, deaf and stubborn ones in its place."""
+
+    def __init__(self, model, world, image_size, device):
+        self.model, self.world, self.image_size, self.device = model, world, image_size, device
+        self.answers, self.seconds = 0, 0.0
+
+    def by_chunks(self, scenes, each, blind=False):
+        """Image tokens of as many pictures at a time as give ROWS answers, and where they are: (slice, (c, n, d)); none if blind."""
+        step = max(ROWS // each, 1)
+        for start in range(0, len(scenes.objects), step):
+            mine = slice(start, start + step)
+            if blind:
+                yield mine, torch.zeros(len(scenes.objects[mine]), 0, self.model.decoder.dim, device=self.device)
+                continue
+            with torch.no_grad():
+                yield mine, self.model.see(render(self.world, foils.take(scenes, mine), self.image_size, self.device))
+
+    def ask(self, scenes, asked, blind=False):
+        """asked: for each of b pictures a list of q questions ("" for a caption) -> b lists of q answers."""
+        began, each, said = time.time(), len(asked[0]), []
+        for mine, prefix in self.by_chunks(scenes, each, blind):
+            said += respond(self.model, prefix, [q for row in asked[mine] for q in row])
+        self.answers, self.seconds = self.answers + len(said), self.seconds + time.time() - began
+        return [said[k : k + each] for k in range(0, len(said), each)]
+
+    def lean(self, scenes, asked):
+        """The same, without words: is "yes" likelier than "no" as the first word? (b, q), 1, 0, or 0.5 for a tie."""
+        yes, no = tokenizer.encode("yes no")
+        leaning = []
+        for mine, prefix in self.by_chunks(scenes, len(asked[0])):
+            prompts = to_prompts([q for row in asked[mine] for q in row], self.device)
+            logits = self.model.decoder.head(self.model.listen(prefix, prompts)[0]).float()
+            leaning.append(metrics.better(logits[:, yes].cpu().numpy(), logits[:, no].cpu().numpy()))
+        return np.concatenate(leaning).reshape(len(asked), -1)
 
 
-@torch.no_grad()
-def vqa_test(model, data, split, items):
-    """Every family on `items` minimal pairs: {family: (right with picture (2 items,), right without, pair numbers)}.
+def columns(*texts):
+    """Columns of strings, n each -> n rows."""
+    return [list(row) for row in zip(*texts)]
 
-    ValueError if the world is too poor for a family."""
+
+def caption_exam(speaker, world, seed, split, items):
+    """Captions of `items` pictures, no two of one minimal pair: {name: metrics.Score}, the captions and the scenes."""
+    indices = np.arange(0, 2 * items, 2)
+    scenes = sample(world, seed, split, indices)
+    captions = [row[0] for row in speaker.ask(scenes, [[""]] * items)]
+    return metrics.caption_report(captions, scenes.objects, indices // 2), captions, scenes
+
+
+def vqa_exam(speaker, world, seed, split, families, pairs):
+    """Each family on so many minimal pairs: {family: (seeing, blind, in other words: Score each)}, and all that was said.
+
+    "In other words" asks the same with a template that training never used. What was said: [(scene index, question, wanted, said)].
+    ValueError if the world is too poor for a family.
+    """
+    result, record = {}, []
+    for family in families:
+        found = questions.pairs(world, seed, split, family, pairs)
+        indices, rows = (found.indices[:, None] + [0, 1]).reshape(-1), found.rows.repeat(2, 0)
+        scenes = sample(world, seed, split, indices)
+        asked, otherwise = (language.texts(language.ask(rows, templates)) for templates in (QUESTIONS, OTHER_QUESTIONS))
+        wanted = language.texts(language.reply(rows, found.answers.reshape(-1)))
+        seeing, other = zip(*speaker.ask(scenes, columns(asked, otherwise)))
+        blind = [row[0] for row in speaker.ask(scenes, columns(asked), blind=True)]
+        chance = questions.CHANCE[family]
+        result[family] = tuple(metrics.share(metrics.is_right(said, wanted), indices // 2, "", chance) for said in (seeing, blind, other))
+        record += list(zip(indices.tolist(), asked, wanted, seeing))
+    return result, record
+
+
+def vqa_mean(families, which):
+    """The mean over families of vqa_exam's result, 0 seeing, 1 blind, 2 in other words: Score."""
+    return metrics.mean_of([scores[which] for scores in families.values()], "mean of families", mean_chance(families))
+
+
+def mean_chance(families):
+    return float(np.mean([questions.CHANCE[family] for family in families]))
+
+
+def pope_exam(speaker, world, seed, split, items):
+    """Presence of shapes: {kind of negative: {"words" or "logits": {name: Score}}}; of all questions half are about what is there."""
+    indices = np.arange(0, 2 * items, 2)
+    scenes = sample(world, seed, split, indices)
+    rows = foils.presence(world, seed, split, indices)
+    there = language.answer(rows.reshape(-1, language.WIDTH), scenes.objects.repeat(4, 0)).reshape(items, 4) == language.YES
+    room = ~there[:, 1:].any(1)  # some shape is absent
+    asked = columns(*(language.texts(language.ask(rows[:, k])) for k in range(4)))
+    said, leaning = np.array(speaker.ask(scenes, asked), object), np.array(speaker.lean(scenes, asked), object)
     result = {}
-    for family in questions.FAMILIES:
-        pairs = questions.pairs(data.world, data.seed, split, family, items)
-        indices = (pairs.indices[:, None] + [0, 1]).reshape(-1)
-        prefix = see_all(model, render(data.world, sample(data.world, data.seed, split, indices), data.image_size, data.device))
-        rows, answers = pairs.rows.repeat(2, 0), pairs.answers.reshape(-1)
-        asked = language.texts(language.ask(rows))
-        wanted = language.texts(language.reply(rows, answers))
-        seeing, blind = (metrics.is_right(respond(model, prefix, asked, blind=b), wanted) for b in (False, True))
-        result[family] = seeing, blind, indices // 2
+    for k, kind in enumerate(foils.NEGATIVES, start=1):
+        both = np.stack([np.flatnonzero(room), np.flatnonzero(room)])
+        truth = np.array([True, False])[:, None].repeat(both.shape[1], 1).reshape(-1)
+        pick = lambda answers: np.concatenate([answers[room, 0], answers[room, k]]).tolist()
+        group = (indices // 2)[both].reshape(-1)
+        result[kind] = {form: metrics.pope_report(pick(answers), truth, group) for form, answers in (("words", said), ("logits", leaning))}
     return result
+
+
+def transfer_exam(speaker, world, seed, split, items, each=7):
+    """A split whose pictures differ from training's: captions, and `each` unpaired questions a picture, {name: Score}.
+
+    The questions are those of training (yes and no balanced where the scene allows), so compare splits with one another here, not with vqa_exam.
+    """
+    report, _, scenes = caption_exam(speaker, world, seed, split, items)
+    indices = np.arange(0, 2 * items, 2)
+    # A held-out pair may be asked for where it is what the split is about.
+    asking = replace(world, held_out=0) if split == "held_out" else world
+    rows, answers = questions.about(asking, seed, split, indices, scenes.objects, questions.FAMILIES, each)
+    flat = rows.reshape(-1, language.WIDTH)
+    asked, wanted = language.texts(language.ask(flat)), language.texts(language.reply(flat, answers.reshape(-1)))
+    said = [answer for row in speaker.ask(scenes, [asked[k : k + each] for k in range(0, len(asked), each)]) for answer in row]
+    right = metrics.share(metrics.is_right(said, wanted), (indices // 2).repeat(each), f"{each} questions a picture, unpaired")
+    return {name: report[name] for name in ("fact_f1", "exact_caption", "chair_i", "unparseable")} | dict(vqa_unpaired=right)
+
+
+def heat(model, pixels, asked, said):
+    """Where the first word of each answer came from: (b, 14, 14), the strongest patch of each picture is 1.
+
+    |gradient x token| of the word's log-probability for each patch token of the encoder: unlike attention maps it reads alike through every projector. Shrikumar et al.,
+    "Not just a black box" (2016).
+    """
+    tokens = model.look(pixels).detach().requires_grad_()
+    prefix, prompts = model.projector(tokens), to_prompts(asked, pixels.device)
+    there, n = prompts != PAD, prefix.shape[1]
+    x = model.fuse(prefix, prompts, torch.arange(prompts.shape[1], device=pixels.device).expand_as(prompts))
+    hidden = model.decoder(x, fusion_mask(n, None, there.long(), torch.zeros_like(there)), wanted=n)
+    rows = torch.arange(len(prompts), device=pixels.device)
+    chances = model.decoder.head(hidden[rows, there.sum(1)]).log_softmax(-1)
+    first = torch.tensor([(tokenizer.encode(s) or [EOS])[0] for s in said], device=pixels.device)
+    (gradient,) = torch.autograd.grad(chances[rows, first].sum(), tokens)
+    return as_grid(gradient * tokens)
+
+
+def as_grid(parts):
+    """Each patch's parts (b, 196, d) -> their absolute sums as a map (b, 14, 14), at most 1."""
+    size = parts.detach().sum(-1).abs()
+    return rearrange(size / size.amax(1, keepdim=True).clamp(min=1e-12), "b (i j) -> b i j", i=GRID)

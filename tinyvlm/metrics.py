@@ -1,7 +1,10 @@
 """Every number that a table shows, defined once. The definitions stand in the docstrings; sources in brackets."""
 
+import functools
+import itertools
 import math
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,13 +22,94 @@ def share_interval(right, items):
     return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
-def group_interval(values, groups, draws=1000, seed=0):
-    """95 % bootstrap interval of the mean of `values` (n,), whole groups (n,) drawn together: (low, high)."""
-    values, (_, member) = np.asarray(values, float), np.unique(groups, return_inverse=True)
-    total, size = np.bincount(member, values), np.bincount(member)
-    pick = np.random.default_rng(seed).integers(0, len(size), (draws, len(size)))
-    means = total[pick].sum(1) / size[pick].sum(1)
-    return tuple(np.quantile(means, [0.025, 0.975]).tolist())
+@dataclass
+class Score:
+    """A number of a table: the sum of `top` (n,) over the sum of `bottom` (n,), items of one scene in one `group` (n,).
+
+    A share has a bottom of ones; precision, F1 and CHAIR have counts there. Intervals are 95 % bootstraps over whole scenes.
+    """
+
+    top: np.ndarray
+    bottom: np.ndarray
+    group: np.ndarray
+    meaning: str = ""
+    chance: float = math.nan
+
+    @property
+    def value(self):
+        return float(self.top.sum() / max(self.bottom.sum(), 1e-12))
+
+    @property
+    def items(self):
+        return int(self.bottom.sum())
+
+    def draws(self, scenes):
+        """The value in 1,000 resamplings of `scenes`, the sorted numbers of all scenes: (1000,)."""
+        member = np.searchsorted(scenes, self.group)
+        top, bottom = (np.bincount(member, part, len(scenes)) for part in (self.top, self.bottom))
+        weight = resamplings(len(scenes))
+        return weight @ top / np.maximum(weight @ bottom, 1e-12)
+
+    def interval(self):
+        """95 %: (low, high). Where all items agree a bootstrap knows no doubt; there it is Wilson's over the scenes."""
+        scenes = np.unique(self.group)
+        if self.value in (0.0, 1.0):
+            return share_interval(self.value * len(scenes), len(scenes))
+        return spread(self.draws(scenes))
+
+    def minus(self, other):
+        """The difference to another model's score on the same scenes: (value, (low, high)), the scenes drawn together for both (paired)."""
+        scenes = np.union1d(self.group, other.group)
+        return self.value - other.value, spread(self.draws(scenes) - other.draws(scenes))
+
+
+@functools.lru_cache(maxsize=4)
+def resamplings(scenes, number=1000):
+    """How often each of so many scenes occurs in each of `number` resamplings, always the same ones: (number, scenes)."""
+    rng = np.random.default_rng(0)
+    return np.stack([np.bincount(rng.integers(0, scenes, scenes), minlength=scenes) for _ in range(number)]).astype(np.float32)
+
+
+@dataclass
+class Measured:
+    """A number that is no ratio of sums, with its values in resamplings of the scenes (k,); in tables it stands as a Score does."""
+
+    value: float
+    resampled: np.ndarray
+    items: int
+    meaning: str = ""
+    chance: float = math.nan
+
+    def interval(self):
+        return spread(self.resampled)
+
+    def minus(self, other):
+        """The difference to another model's on the same scenes: (value, (low, high))."""
+        return self.value - other.value, spread(self.resampled - other.resampled)
+
+
+def table_row(name, score, extra=""):
+    """A Score as a row of a printed table: (name, value, interval, items, what it means)."""
+    chance = "" if math.isnan(score.chance) else f"chance {score.chance:.3f}"
+    return name, score.value, score.interval(), score.items, ", ".join(part for part in (score.meaning, chance, extra) if part)
+
+
+def spread(draws):
+    return tuple(np.quantile(draws, [0.025, 0.975]).tolist())
+
+
+def share(right, group, meaning="", chance=math.nan):
+    """The Score of a share: right (n,) in [0, 1], one item each."""
+    right = np.asarray(right, float)
+    return Score(right, np.ones(len(right)), np.asarray(group), meaning, chance)
+
+
+def mean_of(scores, meaning="", chance=math.nan):
+    """The mean of several shares, each with the same weight whatever its items: Score."""
+    weight = [np.full(len(s.top), 1 / len(s.top) / len(scores)) for s in scores]
+    top = np.concatenate([s.top * w for s, w in zip(scores, weight)])
+    total = sum(len(s.top) for s in scores)
+    return Score(top * total, np.concatenate(weight) * total, np.concatenate([s.group for s in scores]), meaning, chance)
 
 
 # ---------------------------------------------------------------- CLIP
@@ -54,6 +138,34 @@ def accuracy(scores, label):
     scores = np.asarray(scores, float)
     best = scores == scores.max(1, keepdims=True)
     return float((best[np.arange(len(label)), label] / best.sum(1)).mean())
+
+
+def better(scores, other):
+    """Is `scores` higher than `other`, item by item? A tie counts one half: (n,)."""
+    return (np.asarray(scores) > other) + 0.5 * (np.asarray(scores) == other)
+
+
+def winoground(similarity):
+    """Text, image and group score of each item, (n,) each; Thrush et al. (2022).
+
+    similarity (n, 2 captions, 2 pictures). Text: each picture prefers its own caption. Image: each caption prefers its own picture. Group:
+    both. Chance is 1/4, 1/4, 1/6. Ties are broken in all 24 orders and averaged, so constant scores give just that.
+    """
+    flat = np.asarray(similarity, float).reshape(-1, 4)  # c0 i0, c0 i1, c1 i0, c1 i1
+    orders = list(itertools.permutations(range(4)))
+    text, image, group = np.zeros((3, len(flat)))
+    for order in orders:
+        above = lambda a, b: (flat[:, a] > flat[:, b]) | ((flat[:, a] == flat[:, b]) & (order[a] > order[b]))
+        by_text, by_image = above(0, 2) & above(3, 1), above(0, 1) & above(3, 2)
+        text, image, group = text + by_text, image + by_image, group + (by_text & by_image)
+    return text / len(orders), image / len(orders), group / len(orders)
+
+
+def modality_gap(image, text, draws=200):
+    """The distance between the mean picture and the mean caption, unit vectors (n, d): 0 to 2, Measured. Liang et al. (2022)."""
+    gap = lambda pick: float(np.linalg.norm(image[pick].mean(0) - text[pick].mean(0)))
+    picks = np.random.default_rng(0).integers(0, len(image), (draws, len(image)))
+    return Measured(gap(np.arange(len(image))), np.array([gap(pick) for pick in picks]), len(image), "between the mean picture and the mean caption")
 
 
 def plain_ceiling(tokens):
@@ -100,32 +212,98 @@ def score_caption(caption, objects):
     return (stated & there).total(), stated.total(), there.total(), exact, False
 
 
-def caption_scores(captions, scenes):
-    """Fact precision, recall and F1 (pooled over pictures), share of exact and of unparseable captions, F1's interval.
+def facts_by_kind(things):
+    """What a list of things (m, 4) in reading order says, as Counters of typed facts: objects, attributes, relations, counts.
 
-    captions: n strings; scenes: (n, m, 4). The interval is a bootstrap over pictures.
+    objects: its shapes. attributes: colours and sizes, bound to their shapes. relations: which shape comes before which in reading order. counts:
+    the number of things, and of each shape.
     """
-    table = np.array([score_caption(c, s) for c, s in zip(captions, scenes)], float)
-    draws = np.random.default_rng(0).integers(0, len(table), (1000, len(table)))
-    f1s = [f1_of(table[pick, :3].sum(0)) for pick in draws]
-    true, stated, there = table[:, :3].sum(0)
+    bound = facts_of(things)
+    shapes = [int(t[SHAPE]) for t in np.asarray(things) if t[SHAPE]]
     return dict(
-        fact_precision=true / max(stated, 1),
-        fact_recall=true / max(there, 1),
-        fact_f1=f1_of((true, stated, there)),
-        fact_f1_interval=tuple(np.quantile(f1s, [0.025, 0.975]).tolist()),
-        exact_caption=table[:, 3].mean(),
-        unparseable=table[:, 4].mean(),
+        objects=Counter({fact: n for fact, n in bound.items() if fact[0] == "shape"}),
+        attributes=Counter({fact: n for fact, n in bound.items() if fact[0] != "shape"}),
+        relations=Counter(itertools.combinations(shapes, 2)),
+        counts=Counter([("all", len(shapes)), *Counter(shapes).items()]),
     )
 
 
-def f1_of(counts):
-    """2 x true / (stated + there): the harmonic mean of precision and recall."""
-    true, stated, there = counts
-    return 2 * true / max(stated + there, 1)
+def fitting(things, objects):
+    """Which phrases (m, 4) have an object (k, 4) of their own that they are true of: bool (m,), as many as can be at once (Kuhn 1955)."""
+    fits = language.matches(np.repeat(things, len(objects), 0), np.tile(objects, (len(things), 1))[:, None])[:, 0].reshape(len(things), len(objects))
+    owner = {}
+
+    def find(phrase, tried):
+        for k in np.flatnonzero(fits[phrase]):
+            if k not in tried:
+                tried.add(k)
+                if k not in owner or find(owner[k], tried):
+                    owner[k] = phrase
+                    return True
+        return False
+
+    for phrase in range(len(things)):
+        find(phrase, set())
+    return np.isin(np.arange(len(things)), list(owner.values()))
+
+
+def caption_report(captions, scenes, group):
+    """Captions (n strings) against scenes (n, m, 4): {name: Score}.
+
+    CHAIR (Rohrbach et al. 2018): `chair_i` is the share of mentioned objects that are not there as described, `chair_s` the share of captions with at
+    least one. An unparseable caption mentions nothing: read them beside recall and the share of unparseable captions.
+    """
+    kinds = ("objects", "attributes", "relations", "counts")
+    rows, table = [score_caption(c, s) for c, s in zip(captions, scenes)], []
+    for caption, scene in zip(captions, scenes):
+        there = facts_by_kind(scene)
+        try:
+            things = language.parse_caption(caption)
+        except ValueError:
+            table.append([0, 0] + [x for k in kinds for x in (0, 0, there[k].total())])
+            continue
+        stated, invented = facts_by_kind(things), (~fitting(things, scene)).sum()
+        table.append([invented, len(things)] + [x for k in kinds for x in ((stated[k] & there[k]).total(), stated[k].total(), there[k].total())])
+    (true, stated, there, exact, unparseable), table = np.array(rows, float).T, np.array(table, float).T
+    ones = np.ones(len(rows))
+    report = dict(
+        fact_precision=Score(true, stated, group, "shapes, colours, sizes: stated that are true"),
+        fact_recall=Score(true, there, group, "there that are stated"),
+        fact_f1=Score(2 * true, stated + there, group, "both in one"),
+        exact_caption=Score(exact, ones, group, "every object, every attribute, in order"),
+        unparseable=Score(unparseable, ones, group, "no caption of the grammar"),
+        chair_i=Score(table[0], table[1], group, "mentioned objects that are not there as described"),
+        chair_s=Score((table[0] > 0).astype(float), ones, group, "captions with at least one of them"),
+    )
+    for k, kind in enumerate(kinds):
+        true, stated, there = table[2 + 3 * k : 5 + 3 * k]
+        report[f"{kind}_precision"] = Score(true, stated, group, f"facts of the kind {kind}")
+        report[f"{kind}_recall"] = Score(true, there, group)
+        report[f"{kind}_f1"] = Score(2 * true, stated + there, group)
+    return report
 
 
 # ---------------------------------------------------------------- answers
+
+
+def pope_report(said, there, group):
+    """Answers "yes", "no" or anything else (invalid, and wrong) about presence, there (n,) bool: {name: Score}. Li et al. (2023).
+
+    A number from 0 to 1 instead of a word is a share of "yes": 0.5 is a tie.
+    """
+    values = {"yes": 1.0, "no": 0.0}
+    yes = np.array([values.get(s, math.nan) if isinstance(s, str) else s for s in said], float)
+    invalid, there = np.isnan(yes), np.asarray(there, float)
+    right = np.where(invalid, 0, 1 - np.abs(yes - there))
+    yes, ones = np.where(invalid, 0, yes), np.ones(len(there))
+    return dict(
+        accuracy=Score(right, ones, group, "yes where it is there, no where it is not", 0.5),
+        precision=Score(yes * there, yes, group),
+        recall=Score(yes * there, there, group),
+        f1=Score(2 * yes * there, yes + there, group),
+        yes_rate=Score(yes, ones, group, "", 0.5),
+        invalid=Score(invalid.astype(float), ones, group, "neither yes nor no"),
+    )
 
 
 def is_right(said, wanted):

@@ -6,8 +6,11 @@ matplotlib.use("Agg")  # files only, no screen needed
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 from data import language
+from tinyvlm import metrics
 
 TRUE, FALSE, PLAIN = "#1a7f37", "#cf222e", "#24292f"
 
@@ -65,20 +68,13 @@ def judged_caption(caption, objects=None):
         things = language.parse_caption(caption)
     except ValueError:
         return [(caption or "(nothing)", None if objects is None else False)]
-    pieces, left = [], None if objects is None else objects.copy()
+    fits = [None] * len(things) if objects is None else metrics.fitting(things, objects).tolist()
+    pieces = []
     phrases = [p for part in caption.split(" , ") for p in part.split(" and ")]
-    for k, (thing, phrase) in enumerate(zip(things, phrases)):
+    for k, (phrase, truth) in enumerate(zip(phrases, fits)):
         joint = "" if k == 0 else (" and " if k == len(things) - 1 else ", ")
-        pieces += [(joint, None)] * bool(joint) + [(phrase, None if left is None else take(thing, left))]
+        pieces += [(joint, None)] * bool(joint) + [(phrase, truth)]
     return pieces
-
-
-def take(thing, left):
-    """Is there an object (m, 4) that the thing (4,) fits? It is used up."""
-    fits = language.matches(thing[None], left[None])[0]
-    if fits.any():
-        left[fits.argmax()] = 0
-    return bool(fits.any())
 
 
 def page(pixels, lines, path, columns=4):
@@ -100,6 +96,14 @@ def page(pixels, lines, path, columns=4):
         for k, line in enumerate(own):
             words_in_a_row(axis, 0.02, share - (k + 0.6) * 0.2 / (2.6 + text_height), line)
     save(figure, path)
+
+
+def beside(picture, heat):
+    """A picture (3, H, W) and, to the right of it, the same lit by a map (h, w) in [0, 1]: uint8 (3, H, 2 W + gap)."""
+    size = picture.shape[-1]
+    light = F.interpolate(heat[None, None].float().cpu(), (size, size), mode="bilinear")[0]
+    gap = torch.full((3, size, max(size // 28, 1)), 255)
+    return torch.cat([picture.cpu(), gap, (picture.cpu() * (0.12 + 0.88 * light))], 2).to(torch.uint8)
 
 
 def wrap(line, width):

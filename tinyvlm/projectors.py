@@ -1,8 +1,15 @@
-"""Projectors: vision tokens (b, n, vision_dim) -> image tokens among words (b, num_tokens, text_dim)."""
+"""Projectors: vision tokens (b, n, vision_dim) -> image tokens among words (b, num_tokens, text_dim).
+
+One that has something to learn besides the decoder's loss has a `lesson(description)`, a scalar to add to the loss of its last forward.
+"""
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
+from data import language
+from data.scene import COLOURS, SHAPES, SIZES
+from data.tokenizer import FIRST_WORD
 from tinyvlm.layers import MLP, Block, grid_points, initialise, sine_cosine
 
 
@@ -60,10 +67,40 @@ class QFormer(nn.Module):
         return self.leave(self.norm(x))
 
 
+class Label(nn.Module):
+    """The naive way, as a baseline: classify the picture, then let the language model talk about the labels.
+
+    Each of 18 words (sizes, colours, shapes) is there or not, decided patch by patch and nothing in between (straight-through gradient, Bengio et
+    al. 2013); a word that is there reaches the decoder as one vector, always the same. So the decoder knows what occurs, but not what belongs to
+    what, where, or how often.
+    """
+
+    LABELS = SIZES + COLOURS + SHAPES
+
+    def __init__(self, *, vision_dim, text_dim, num_patches):
+        super().__init__()
+        self.num_tokens = len(self.LABELS)
+        self.classify = MLP(vision_dim, hidden=2 * text_dim, out=self.num_tokens)
+        self.token = nn.Embedding(self.num_tokens, text_dim)
+        self.apply(initialise)
+        self.register_buffer("word", FIRST_WORD + torch.tensor([language.ID[label] for label in self.LABELS]), persistent=False)
+
+    def forward(self, tokens):
+        self.logits = self.classify(tokens).amax(1)  # (b, labels): what is anywhere is in the picture
+        sure = self.logits.sigmoid()
+        is_there = (self.logits > 0).to(sure.dtype) + sure - sure.detach()
+        return is_there[..., None] * self.token.weight
+
+    def lesson(self, description):
+        """How wrong the labels of the last forward are: binary cross-entropy. description: the true words, (b, m, w) tokens."""
+        there = (description[..., None] == self.word).any(2).any(1)
+        return F.binary_cross_entropy_with_logits(self.logits.float(), there.float())
+
+
 def spread_points(n):
     """n points that cover the unit square evenly, (n, 2): Roberts' R2 sequence (2018)."""
     k = torch.arange(1, n + 1)[:, None]
     return (0.5 + k * torch.tensor([0.7548776662466927, 0.5698402909980532])) % 1
 
 
-PROJECTORS = {"linear": Linear, "mlp": TwoLayerMLP, "qformer": QFormer}
+PROJECTORS = {"linear": Linear, "mlp": TwoLayerMLP, "qformer": QFormer, "label": Label}

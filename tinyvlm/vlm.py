@@ -18,15 +18,22 @@ class VLM(nn.Module):
         place = sine_cosine(grid_points(round(vision.num_tokens**0.5)), vision.dim)
         self.register_buffer("place", place, persistent=False)
 
+    def look(self, pixels):
+        """(b, 3, H, W) -> the encoder's tokens with their places (b, 196, vision dim)."""
+        return self.vision(pixels)[0] + self.place
+
     def see(self, pixels):
         """(b, 3, H, W) -> image tokens (b, n, d)."""
-        tokens, _ = self.vision(pixels)
-        return self.projector(tokens + self.place)
+        return self.projector(self.look(pixels))
 
     def read(self, description):
         """Phrases, one for each object, as bags of words (b, m, 5) in the place of the image tokens: (b, m, d), there (b, m)."""
         spoken = (description != PAD)[..., None]
         return (self.decoder.token(description) * spoken).sum(2), spoken.any(2)[..., 0]
+
+    def lesson(self, batch):
+        """What the projector has to learn besides the decoder's loss, about the pictures it saw last: a scalar, 0 for most projectors."""
+        return self.projector.lesson(batch.description) if hasattr(self.projector, "lesson") else 0.0
 
     def fuse(self, prefix, text, position):
         """[BOS], prefix (b, n, d) and text (b, t) as one row of embeddings (b, 1 + n + t, d)."""
@@ -47,24 +54,40 @@ class VLM(nn.Module):
         return loss
 
     @torch.no_grad()
-    def generate(self, prefix, prompts, *, max_new, blind=False, temperature=0.0, top_k=0, generator=None):
-        """Words after each prompt: prefix (b, n, d), prompts (b, p) right-padded, perhaps empty -> tokens (b, <= max_new).
+    def listen(self, prefix, prompts):
+        """Read pictures and prompts: prefix (b, n, d), prompts (b * q, p) right-padded, perhaps empty -> hidden (b * q, d), caches, seen.
 
-        Greedy at temperature 0, else sampled from the top_k (0: all). What follows [EOS] is [PAD]. The keys and values of all
-        earlier tokens are cached; a row's padding is never seen, so a row says the same alone and in a batch.
+        q prompts a picture, whose image tokens are read once (n = 0: no picture). hidden: at the end of each prompt, where its first answer
+        word is predicted. caches: keys and values of all that was read. seen: (b * q, 1 + n + p) bool, False for padding, so that a row says the
+        same alone and in a batch.
         """
-        if blind:
-            prefix = prefix[:, :0]
         b, n, _ = prefix.shape
-        there = prompts != PAD
-        length = there.sum(1)
-        position = torch.arange(prompts.shape[1], device=prefix.device).expand_as(prompts)
-        mask = fusion_mask(n, None, there.long(), torch.zeros_like(there))
+        rows, device = torch.arange(len(prompts), device=prefix.device), prefix.device
+        picture = rows // (len(prompts) // b)
         caches = self.decoder.new_caches()
-        hidden = self.decoder(self.fuse(prefix, prompts, position), mask, caches, wanted=n)
-        last = hidden[torch.arange(b, device=prefix.device), length]
-        seen = torch.cat([torch.ones(b, 1 + n, dtype=torch.bool, device=prefix.device), there], 1)
-        words, ended = [], torch.zeros(b, dtype=torch.bool, device=prefix.device)
+        start = self.fuse(prefix, prompts.new_zeros(b, 0), prompts.new_zeros(b, 0))
+        last = self.decoder(start, torch.ones(1 + n, 1 + n, dtype=torch.bool, device=device).tril()[None, None], caches, wanted=n)[picture]
+        for cache in caches:
+            cache.update({name: kept[picture] for name, kept in cache.items()})
+        there = prompts != PAD
+        seen = torch.cat([torch.ones(len(rows), 1 + n, dtype=torch.bool, device=device), there], 1)
+        p = prompts.shape[1]
+        if p:
+            causal = torch.ones(1 + n + p, 1 + n + p, dtype=torch.bool, device=device).tril()[1 + n :]
+            itself = torch.eye(1 + n + p, dtype=torch.bool, device=device)[1 + n :]  # no row is empty, not even one of padding
+            words = self.decoder.embed(prompts, torch.arange(p, device=device).expand_as(prompts))
+            last = torch.cat([last, self.decoder(words, (seen[:, None, None] & causal) | itself, caches)], 1)
+        return last[rows, there.sum(1)], caches, seen
+
+    @torch.no_grad()
+    def generate(self, prefix, prompts, *, max_new, temperature=0.0, top_k=0, generator=None):
+        """Words after each prompt: prefix (b, n, d), prompts (b * q, p) as in `listen` -> tokens (b * q, <= max_new).
+
+        Greedy at temperature 0, else sampled from the top_k (0: all). What follows [EOS] is [PAD].
+        """
+        last, caches, seen = self.listen(prefix, prompts)
+        length = (prompts != PAD).sum(1)
+        words, ended = [], torch.zeros(len(prompts), dtype=torch.bool, device=prefix.device)
         for step in range(max_new):
             token = choose(self.decoder.head(last).float(), temperature, top_k, generator).masked_fill(ended, PAD)
             words.append(token)

@@ -1,0 +1,157 @@
+"""Counterparts: captions that are almost true, pictures that are almost the same, questions about what might be there.
+
+`foils` is SugarCrepe in this world: for a picture, a true caption and a false one, both fluent, that differ in one thing.
+`counterfactuals` is Winoground: two pictures, two captions, each true of its own picture only.
+`presence` is POPE: is there a SHAPE, for one that is there and for three that are not.
+
+Captions are lists of noun phrases (n, m, 4) as everywhere; `language.caption` writes them. Here they always tell all four
+attributes unless a kind needs less, and always in reading order.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from data.language import EXISTENCE, KIND, WIDTH, A, caption_truth
+from data.scene import COLOUR, EDITS, PLACE, SHAPE, SIZE, Dice, Scenes, in_reading_order, sample
+
+KINDS = ("replace_object", "replace_attribute", "replace_relation", "swap_object", "swap_attribute", "add_object", "add_attribute")
+CONTRASTS = {
+    "attributes": ("swap_colour", "swap_shape", "swap_size"),
+    "relation": ("swap_place",),
+    "one_more_or_less": (),
+}
+NEGATIVES = ("random", "popular", "adversarial")
+
+
+@dataclass
+class Foils:
+    """scenes of n pictures; true, false: (n, m, 4), what the two captions say."""
+
+    scenes: Scenes
+    true: np.ndarray
+    false: np.ndarray
+
+
+def take(scenes, keep):
+    """Those scenes that `keep` (a mask or indices) names."""
+    return Scenes(scenes.objects[keep], scenes.edit[keep], scenes.style[keep], scenes.backdrop[keep])
+
+
+def foils(world, seed, split, kind, number):
+    """The first `number` pictures of a split that allow this kind of foil: Foils. ValueError if the world is too poor for it."""
+    found, start = [], 0
+    while sum(len(f.true) for f in found) < number and start < 40 * number + 2000:
+        indices = np.arange(start, start + 2 * number + 50, 2)  # one picture of each minimal pair
+        start = indices[-1] + 2
+        scenes = sample(world, seed, split, indices)
+        true, false = told(scenes.objects, Dice(seed, split, indices), kind)
+        keep = np.array([not caption_truth(f[None], o[None])[0, 0] for f, o in zip(false, scenes.objects)])
+        found.append(Foils(take(scenes, keep), true[keep], false[keep]))
+    if sum(len(f.true) for f in found) < number:
+        raise ValueError(f"this world has too few pictures for foils of the kind {kind!r}; it takes more objects in a picture")
+    join = lambda get: np.concatenate([get(f) for f in found])[:number]
+    scenes = Scenes(*(join(lambda f, name=name: getattr(f.scenes, name)) for name in ("objects", "edit", "style", "backdrop")))
+    return Foils(scenes, join(lambda f: f.true), join(lambda f: f.false))
+
+
+def told(objects, dice, kind):
+    """What a true caption says and what the foil says of scenes (n, m, 4): (n, m, 4) and (n, m or m + 1, 4).
+
+    Not every scene has room for every kind: the caller throws away foils that came out true.
+    """
+    n = np.arange(len(objects))
+    count = (objects[..., SHAPE] > 0).sum(1)
+    i = dice.roll("foil of", count)
+    j = (i + 1 + dice.roll("foil with", np.maximum(count - 1, 1))) % count
+    other = lambda column, sides: (objects[n, i, column] + dice.roll(f"other {column}", sides - 1)) % sides + 1
+    true, false = objects.copy(), objects.copy()
+    action, _, what = kind.partition("_")
+    coin = dice.roll("which attribute", 2) == 0
+    if action == "replace" and what == "object":
+        false[n, i, SHAPE] = other(SHAPE, 8)
+    elif action == "replace" and what == "attribute":
+        false[n, i, COLOUR] = np.where(coin, other(COLOUR, 8), objects[n, i, COLOUR])
+        false[n, i, SIZE] = np.where(coin, objects[n, i, SIZE], 3 - objects[n, i, SIZE])
+    elif action == "replace":  # where it is: another place, one that is free
+        false[n, i, PLACE] = other(PLACE, 9)
+        taken = (false[n, i, PLACE][:, None] == objects[..., PLACE]).any(1)
+        false[taken] = objects[taken]
+    elif action == "swap":
+        columns = {"object": [(SIZE, COLOUR, SHAPE)] * 2, "attribute": [(COLOUR,), (SIZE,)]}[what]
+        for mine, group in zip((coin, ~coin), columns):
+            for column in group:
+                false[n[mine], i[mine], column], false[n[mine], j[mine], column] = objects[n[mine], j[mine], column], objects[n[mine], i[mine], column]
+    elif what == "object":  # one more, at a place that is free
+        new = np.stack([dice.roll(f"new {c}", sides) + 1 for c, sides in ((SIZE, 2), (COLOUR, 8), (SHAPE, 8), (PLACE, 9))], 1)
+        new[(new[:, PLACE][:, None] == objects[..., PLACE]).any(1)] = 0
+        false = np.concatenate([false, new[:, None]], 1)
+    else:  # the true caption tells no size; the foil tells one, a wrong one
+        true[..., SIZE] = 0
+        false = true.copy()
+        false[n, i, SIZE] = 3 - objects[n, i, SIZE]
+    return true, in_reading_order(false)
+
+
+def counterfactuals(world, seed, split, contrast, number):
+    """Two pictures each, (scenes, scenes, captions (n, m, 4), captions): caption 0 is true of picture 0 only, 1 of 1 only.
+
+    "attributes": two objects exchanged a colour, a shape or a size. "relation": they changed places. "one_more_or_less": an
+    object is gone. Both captions tell sizes, colours, shapes and places. ValueError if the world is too poor.
+    """
+    first, second = [], []
+    for start in range(0, 64 * number + 4096, 2048):
+        indices = np.arange(start, start + 2048, 2)
+        one = sample(world, seed, split, indices)
+        two = sample(world, seed, split, indices + 1)
+        suits = np.isin(one.edit, [EDITS.index(e) for e in CONTRASTS[contrast]])
+        if contrast == "one_more_or_less":
+            two, suits = one_less(one)
+        first.append(take(one, suits))
+        second.append(take(two, suits))
+        if sum(len(s.objects) for s in first) >= number:
+            pair = [Scenes(*(np.concatenate([getattr(s, f) for s in side])[:number] for f in ("objects", "edit", "style", "backdrop"))) for side in (first, second)]
+            return *pair, pair[0].objects, pair[1].objects
+    raise ValueError(f"this world has too few pictures for the contrast {contrast!r}; it takes more objects in a picture")
+
+
+def one_less(scenes):
+    """The same scenes without one object, and which of them have one that can go: its colour + shape + place must be a
+    multiple of 4, so that the scene stays in its split."""
+    objects = scenes.objects
+    can_go = (objects[..., SHAPE] > 0) & (objects[..., COLOUR:].sum(-1) % 4 == 0)
+    suits = can_go.any(1) & ((objects[..., SHAPE] > 0).sum(1) > 1)
+    left = objects.copy()
+    left[np.arange(len(left)), can_go.argmax(1)] = 0
+    return replace(scenes, objects=in_reading_order(left)), suits
+
+
+def presence(world, seed, split, indices):
+    """POPE (Li et al. 2023) about these samples: statements "there is a SHAPE" (n, 4, 10): one that is there, then an absent one drawn at
+    random, the absent one most frequent in training, and the absent one that training shows most often beside what is there.
+
+    Frequencies are counted in 4,096 training scenes of seed 0, so that models of all seeds are asked the same. (In a uniform world they differ by chance alone, so that the three kinds of negatives
+    are of equal difficulty there; see World.prior.)
+    """
+    objects = sample(world, seed, split, indices).objects
+    known = sample(world, 0, "train", np.arange(0, 8192, 2)).objects
+    frequent = shapes_there(known).sum(0)
+    beside = shapes_there(known).T.astype(float) @ shapes_there(known)  # (8, 8)
+    dice, n = Dice(seed, split, indices), np.arange(len(objects))
+    there = shapes_there(objects)
+    among = lambda stream, allowed: np.where(allowed, dice.roll(stream, 2**31, (8,)), -1).argmax(1)
+    chosen = [
+        among("present", there),
+        among("absent", ~there),
+        np.where(there, -1, frequent[None]).argmax(1),
+        np.where(there, -1, there.astype(float) @ beside).argmax(1),
+    ]
+    rows = np.zeros((len(n), 4, WIDTH), np.int64)
+    rows[..., KIND] = EXISTENCE
+    rows[..., A.start + SHAPE] = np.stack(chosen, 1) + 1
+    return rows
+
+
+def shapes_there(objects):
+    """Scenes (n, m, 4) -> which of the 8 shapes they show: bool (n, 8)."""
+    return (objects[..., SHAPE, None] == np.arange(1, 9)).any(1)

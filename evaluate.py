@@ -1,0 +1,264 @@
+"""Score what a checkpoint says against the world: what it sees, binds, counts, relates, invents and merely guesses.
+
+    python evaluate.py runs/vlm-qformer                    # tables, report.json, report.md and report.png in the checkpoint's folder
+    python evaluate.py runs/clip                           # the same for CLIP
+    python evaluate.py --compare runs/vlm-label runs/vlm-mlp    # side by side, differences to the first with paired intervals
+    python evaluate.py runs/vlm-mlp --split more --families count,compare --items 2000
+
+What each number means stands in tinyvlm/metrics.py. Every number has its items and a 95 % interval (bootstrap over scenes).
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import train_clip
+import train_vlm
+from data import foils, language, questions
+from data.render import render
+from data.scene import SPLITS, sample
+from tinyvlm import exam, exam_clip, metrics, plots, run
+from tinyvlm.config import UserError, run_script, setting
+
+
+@dataclasses.dataclass
+class Config:
+    checkpoint: str = setting("runs/vlm-qformer", "checkpoint, or its folder, of train_clip.py or train_vlm.py", positional=True)
+    compare: tuple = setting((), "several checkpoints of one kind, side by side")
+    split: str = setting("test", "which pictures", choices=SPLITS)
+    items: int = setting(500, "pictures for captions and questions of each family (two pictures a minimal pair)", low=20, high=20000)
+    families: str = setting("", "question families of a VLM, separated by commas; if empty all")
+    out: str = setting("", "folder of the report; if empty the checkpoint's, or runs/compare")
+    device: str = setting("auto", "auto, cpu, cuda or cuda:N")
+
+
+@dataclasses.dataclass
+class Subject:
+    """A model that is to be examined; `about` says in a few words which."""
+
+    path: str
+    kind: str
+    model: torch.nn.Module
+    world: object
+    seed: int
+    image_size: int
+    device: torch.device
+    about: dict
+
+
+def main(config):
+    """Examine, print, write; returns {section: {name: Score}}, or one of these for each checkpoint that is compared."""
+    device, families = run.pick_device(config.device), families_of(config)
+    subjects = [open_subject(path, device, config) for path in config.compare or [config.checkpoint]]
+    check_alike(subjects, config)
+    folder = run.open_folder(config.out or ("runs/compare" if config.compare else str(folder_of(config.checkpoint))))
+    reports = [examine(subject, config, families) for subject in subjects]
+    if config.compare:
+        write_comparison(subjects, [sections for sections, _ in reports], config, folder)
+        return [sections for sections, _ in reports]
+    [(sections, (pixels, lines))] = reports
+    for title, scores in sections.items():
+        run.print_table(title, [metrics.table_row(name, score) for name, score in scores.items()])
+    write_report(subjects[0], sections, config, folder)
+    plots.page(pixels, lines, folder / "report.png")
+    print(f"{folder}/report.md has these tables, report.png the best and the worst cases")
+    return sections
+
+
+def folder_of(path):
+    return Path(path) if Path(path).is_dir() else Path(path).parent
+
+
+def families_of(config):
+    """The question families that --families names. UserError if it names another one."""
+    names = [name.strip() for name in config.families.split(",")] if config.families else list(questions.FAMILIES)
+    for name in names:
+        if name not in questions.FAMILIES:
+            raise UserError(f"--families names {name!r}; choose from {', '.join(questions.FAMILIES)}")
+    return names
+
+
+def open_subject(path, device, config):
+    """A checkpoint -> Subject."""
+    saved = run.load_checkpoint(path)
+    script = dict(clip=train_clip, vlm=train_vlm).get(saved["kind"])
+    if script is None:
+        raise UserError(f"{path} holds a {saved['kind']!r} model; name a checkpoint of train_clip.py or train_vlm.py")
+    model, trained = script.restore(saved, path, device)
+    if config.families and saved["kind"] == "clip":
+        raise UserError(f"{path} is a CLIP, which answers no questions; leave out --families")
+    world = script.world_of(trained)
+    if config.split in ("held_out", "control") and not world.held_out:
+        raise UserError(f"{path} was trained with all colour-shape pairs; --split {config.split} takes one trained with --held-out 1 or more")
+    about = dict(kind=saved["kind"], step=saved["step"], seed=trained.seed, world=trained.world, held_out=trained.held_out)
+    about |= {k: v for k, v in saved["config"].items() if k in ("projector", "encoder", "loss")}
+    image_size = saved["encoder"]["image_size"] if saved["kind"] == "vlm" else trained.image_size
+    return Subject(path, saved["kind"], model, world, trained.seed, image_size, device, about)
+
+
+def check_alike(subjects, config):
+    """Only models of one kind in one world can be compared item by item: UserError."""
+    for other in subjects[1:]:
+        if other.kind != subjects[0].kind or other.world != subjects[0].world:
+            raise UserError(f"{other.path} is another kind of model, or of another world, than {subjects[0].path}; compare like with like")
+
+
+def examine(subject, config, families):
+    """{section: {name: Score}}, and the best and worst cases as a page."""
+    try:
+        return (examine_vlm if subject.kind == "vlm" else examine_clip)(subject, config, families)
+    except ValueError as error:  # the world, or the split, has nothing to ask
+        raise UserError(f"--split {config.split} cannot be used here: {error}; choose another --split, other --families or fewer --items")
+
+
+# ---------------------------------------------------------------- VLM
+
+
+def examine_vlm(subject, config, families):
+    speaker = exam.Speaker(subject.model, subject.world, subject.image_size, subject.device)
+    where = subject.world, subject.seed
+    report, captions, scenes = exam.caption_exam(speaker, *where, config.split, config.items)
+    answers, record = exam.vqa_exam(speaker, *where, config.split, families, config.items // 2)
+    sections = {f"captions ({config.split})": report}
+    for which, title in enumerate(("answers", "answers without picture", "answers to other words, never trained on")):
+        sections[title] = {f: scores[which] for f, scores in answers.items()} | {"mean of families": exam.vqa_mean(answers, which)}
+    for kind, forms in exam.pope_exam(speaker, *where, config.split, config.items).items():
+        for form, scores in forms.items():
+            sections[f"presence, {kind} negatives, from {form}"] = scores
+    for split in ("test", "more") + ("held_out", "control") * bool(subject.world.held_out):
+        scores = exam.transfer_exam(speaker, *where, split, config.items // 2)
+        sections[f"where from: {split}"] = scores
+    print(f"\n{subject.path}: {speaker.answers:,} answers, {speaker.answers / speaker.seconds:.0f} answers/s")
+    return sections, vlm_cases(subject, config, captions, scenes, record)
+
+
+def vlm_cases(subject, config, captions, scenes, record, each=4):
+    """The worst captions, wrong answers, right answers, the best captions: pictures and lines. Beside an answer: where it came from."""
+    tables = [metrics.score_caption(c, s) for c, s in zip(captions, scenes.objects)]
+    badness = np.array([stated + there - 2 * true for true, stated, there, _, _ in tables])
+    size = np.array([there for _, _, there, _, _ in tables])
+    by_badness = np.lexsort((-size, badness))
+    wrong, right = ([r for r in record if (r[2] == r[3]) == truth] for truth in (False, True))
+    pixels, lines = [], []
+
+    def show_captions(title, chosen):
+        drawn = render(subject.world, foils.take(scenes, chosen), subject.image_size, subject.device)
+        for k, picture in zip(chosen, drawn):
+            pixels.append(picture)
+            lines.append([[(title, None)], plots.judged_caption(captions[k], scenes.objects[k])])
+
+    def show_answers(title, chosen):
+        if not chosen:
+            return
+        indices, asked, wanted, said = (list(column) for column in zip(*chosen))
+        shown = sample(subject.world, subject.seed, config.split, np.array(indices))
+        drawn = render(subject.world, shown, subject.image_size, subject.device)
+        for picture, heat, q, w, s in zip(drawn, exam.heat(subject.model, drawn, asked, said), asked, wanted, said):
+            pixels.append(plots.beside(picture, heat))
+            lines.append([[(title, None)], [(q, None), (s or "(nothing)", s == w)], [(f"true is {w}", None)]])
+
+    show_captions("worst caption:", by_badness[::-1][:each])
+    show_answers("wrong, and where it came from:", spread_out(wrong, each))
+    show_answers("right, and where it came from:", spread_out(right, each))
+    show_captions("best caption:", by_badness[:each])
+    return pixels, lines
+
+
+def spread_out(items, number):
+    """So many of the items, evenly spaced."""
+    return [items[k] for k in np.linspace(0, len(items) - 1, min(number, len(items))).astype(int)]
+
+
+# ---------------------------------------------------------------- CLIP
+
+
+def examine_clip(subject, config, families):
+    ranker = exam_clip.Ranker(subject.model, subject.world, subject.image_size, subject.device)
+    where = subject.world, subject.seed
+    sections = {f"pictures and captions ({config.split})": exam_clip.retrieval_exam(ranker, *where, config.split, config.items)}
+    first = sections[f"pictures and captions ({config.split})"]
+    first["minimal pairs"] = exam_clip.pair_exam(ranker, *where, config.split, config.items)
+    first["modality gap"] = exam_clip.gap_exam(ranker, *where, config.split, config.items)
+    sections["longer captions, with places"] = exam_clip.retrieval_exam(ranker, *where, config.split, config.items, silent=())
+    sections["zero-shot"] = exam_clip.zero_shot_exam(ranker, *where)
+    for contrast, scores in exam_clip.winoground_exam(ranker, *where, config.split, config.items).items():
+        sections[f"Winoground, {contrast.replace('_', ' ')}"] = scores
+    kinds = exam_clip.foil_exam(ranker, *where, config.split, config.items)
+    for which, title in enumerate(("SugarCrepe", "SugarCrepe without picture")):
+        sections[title] = {kind: scores[which] for kind, scores in kinds.items()}
+    for split in ("more",) + ("held_out", "control") * bool(subject.world.held_out):
+        sections[f"where from: {split}"] = exam_clip.retrieval_exam(ranker, *where, split, config.items)
+        if split != "more":
+            sections[f"where from: {split}"] |= exam_clip.zero_shot_exam(ranker, *where, split)
+    return sections, clip_cases(ranker, subject, config)
+
+
+def clip_cases(ranker, subject, config, each=6, among=256):
+    """The pictures whose own caption ranks lowest, and highest, among 256, and where its cosine came from."""
+    scenes = sample(subject.world, subject.seed, config.split, np.arange(0, 2 * among, 2))
+    things = exam_clip.without(scenes.objects, 3)
+    captions = ranker.captions(things)
+    cosines = ranker.pictures(scenes) @ captions.T
+    true, words = language.caption_truth(things, scenes.objects).T, language.texts(language.caption(things))
+    lead = cosines.diagonal() - np.where(true, -1, cosines).max(1)
+    chosen = np.concatenate([lead.argsort()[:each], lead.argsort()[::-1][:each]])
+    drawn = render(subject.world, foils.take(scenes, chosen), subject.image_size, subject.device)
+    heats = exam_clip.heat(subject.model, drawn, torch.from_numpy(captions[chosen]).to(subject.device))
+    lines = []
+    for k, q in enumerate(chosen):
+        best = cosines[q].argsort()[::-1][:2]
+        ranked = [(f"{cosines[q, i]:+.2f} {words[i]}", bool(true[q, i])) for i in dict.fromkeys([*best.tolist(), int(q)])]
+        lines.append([[("worst:" if k < each else "best:", None)], *[[piece] for piece in ranked]])
+    return [plots.beside(picture, heat) for picture, heat in zip(drawn, heats)], lines
+
+
+# ---------------------------------------------------------------- reports
+
+
+def as_numbers(score):
+    """A Score as plain numbers for JSON, rounded, so that the same checkpoint gives the same bytes."""
+    low, high = score.interval()
+    numbers = dict(value=score.value, low=low, high=high, items=score.items)
+    return {k: round(v, 5) for k, v in numbers.items()} | ({} if np.isnan(score.chance) else dict(chance=round(score.chance, 5)))
+
+
+def write_report(subject, sections, config, folder):
+    """report.json and report.md."""
+    content = dict(checkpoint=subject.about, split=config.split, items=config.items)
+    content["sections"] = {title: {name: as_numbers(s) for name, s in scores.items()} for title, scores in sections.items()}
+    run.write_atomically(folder / "report.json", (json.dumps(content, indent=1) + "\n").encode())
+    text = [f"# {', '.join(f'{k} {v}' for k, v in subject.about.items())}; split {config.split}", ""]
+    for title, scores in content["sections"].items():
+        text += [f"## {title}", "", "| | value | 95 % | items | chance |", "| --- | --- | --- | --- | --- |"]
+        text += [f"| {n} | {s['value']:.3f} | {s['low']:.3f} to {s['high']:.3f} | {s['items']:g} | {s.get('chance', '')} |" for n, s in scores.items()] + [""]
+    run.write_atomically(folder / "report.md", "\n".join(text).encode())
+
+
+def write_comparison(subjects, reports, config, folder):
+    """compare.json and compare.md, and the table on the screen: each model's value, and its difference to the first one's, paired."""
+    names, content = [subject.path for subject in subjects], {}
+    text = [f"# {config.split} split; differences to {names[0]}, 95 % paired intervals", ""]
+    for title, scores in reports[0].items():
+        text += [f"## {title}", "", f"| | {' | '.join(names)} |", "| --- |" + " --- |" * len(names)]
+        content[title] = {}
+        for name, first in scores.items():
+            cells, entry = [f"{first.value:.3f}"], [as_numbers(first)]
+            for report in reports[1:]:
+                other = report[title][name]
+                difference, (low, high) = other.minus(first)
+                cells.append(f"{other.value:.3f} ({difference:+.3f}, {low:+.3f} to {high:+.3f})")
+                entry.append(as_numbers(other) | {k: round(v, 5) for k, v in dict(difference=difference, difference_low=low, difference_high=high).items()})
+            text.append(f"| {name} | {' | '.join(cells)} |")
+            content[title][name] = dict(zip(names, entry))
+        text.append("")
+    print("\n".join(text))
+    run.write_atomically(folder / "compare.md", "\n".join(text).encode())
+    run.write_atomically(folder / "compare.json", (json.dumps(content, indent=1) + "\n").encode())
+    print(f"{folder}/compare.md has these tables")
+
+
+if __name__ == "__main__":
+    run_script(main, Config, __doc__)
