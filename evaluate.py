@@ -125,12 +125,12 @@ def examine_vlm(subject, config, families):
     sections = {f"captions ({config.split})": report}
     for which, title in enumerate(("answers", "answers without picture", "answers to other words, never trained on")):
         sections[title] = {f: scores[which] for f, scores in answers.items()} | {"mean of families": exam.vqa_mean(answers, which)}
-    for kind, forms in exam.pope_exam(speaker, *where, config.split, config.items).items():
-        for form, scores in forms.items():
-            sections[f"presence, {kind} negatives, from {form}"] = scores
+    presence = exam.pope_exam(speaker, *where, config.split, config.items)
+    for kind, forms in presence.items():
+        sections[f"presence, {kind} negatives"] = forms["words"]
+    sections["presence, from logits instead of words"] = {f"{kind} {n}": forms["logits"][n] for kind, forms in presence.items() for n in ("accuracy", "f1", "yes_rate")}
     for split in ("test", "more") + ("held_out", "control") * bool(subject.world.held_out):
-        scores = exam.transfer_exam(speaker, *where, split, config.items // 2)
-        sections[f"where from: {split}"] = scores
+        sections[f"where from: {split}"] = exam.transfer_exam(speaker, *where, split, config.items // 2)
     print(f"\n{subject.path}: {speaker.answers:,} answers, {speaker.answers / speaker.seconds:.0f} answers/s")
     return sections, vlm_cases(subject, config, captions, scenes, record)
 

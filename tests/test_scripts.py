@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import evaluate
 import sample
 import train_clip
 import train_vlm
@@ -143,6 +144,40 @@ def test_greedy_and_sampled_words(vlm_folder, tmp_path, capsys):
     assert said[0] == said[1] and said[2] != said[3]
 
 
+# ---------------------------------------------------------------- evaluation
+
+
+def test_evaluation_leaves_its_reports_and_the_same_bytes_twice(clip_folder, vlm_folder, tmp_path, capsys):
+    for folder in (clip_folder, vlm_folder):
+        contents = []
+        for out in (tmp_path / "one", tmp_path / "two"):
+            evaluate.main(evaluate.Config(checkpoint=str(folder), items=20, out=str(out)))
+            assert {p.name for p in out.iterdir()} == {"report.json", "report.md", "report.png"}
+            contents.append([(out / name).read_bytes() for name in ("report.json", "report.md", "report.png")])
+        assert contents[0] == contents[1]
+        for scores in json.loads(contents[0][0])["sections"].values():
+            assert all({"value", "low", "high", "items"} <= set(numbers) for numbers in scores.values())
+    assert "answers/s" in capsys.readouterr().out
+
+
+def test_evaluation_of_another_split_and_of_some_families(vlm_folder, tmp_path):
+    sections = evaluate.main(evaluate.Config(checkpoint=str(vlm_folder), items=20, split="more", families="count,compare", out=str(tmp_path)))
+    assert list(sections["answers"]) == ["count", "compare", "mean of families"] and "captions (more)" in sections
+
+
+def test_comparison_is_paired_and_of_like_with_like(clip_folder, vlm_folder, tmp_path):
+    both = (str(vlm_folder), str(vlm_folder))
+    evaluate.main(evaluate.Config(compare=both, items=20, out=str(tmp_path)))
+    table = (tmp_path / "compare.md").read_text()
+    assert "(+0.000, +0.000 to +0.000)" in table and str(vlm_folder) in table
+    for wrong, named in (((str(vlm_folder), str(clip_folder)), "like with like"),):
+        with pytest.raises(settings.UserError, match=named):
+            evaluate.main(evaluate.Config(compare=wrong, items=20, out=str(tmp_path)))
+    for options, named in ((dict(split="held_out"), "held-out"), (dict(families="colour", checkpoint=str(clip_folder)), "--families")):
+        with pytest.raises(settings.UserError, match=named):
+            evaluate.main(evaluate.Config(**dict(checkpoint=str(vlm_folder), items=20, out=str(tmp_path)) | options))
+
+
 # ---------------------------------------------------------------- bad input: one line, exit code 2
 
 
@@ -175,10 +210,15 @@ def test_greedy_and_sampled_words(vlm_folder, tmp_path, capsys):
         (["train_vlm.py", "--train-align", "projektor.*", "--encoder-init", "random"], "projektor"),
         (["train_vlm.py", "--blind", "9"], "--blind"),
         (["sample.py", "--checkpoint", "nowhere"], "nowhere"),
+        (["evaluate.py", "nowhere"], "nowhere"),
+        (["evaluate.py", "--families", "colour,shap"], "shap"),
+        (["evaluate.py", "--split", "tset"], "did you mean test"),
+        (["evaluate.py", "--items", "2"], "--items"),
+        (["evaluate.py", "one", "two"], "two"),
     ],
 )
 def test_bad_input_gets_one_line_and_exit_code_2(words, named, tmp_path):
-    out = [] if "--out" in words or words[0] == "sample.py" else ["--out", tmp_path / "run"]
+    out = [] if "--out" in words or words[0] in ("sample.py", "evaluate.py") else ["--out", tmp_path / "run"]
     code, stdout, stderr = command(*words, *out)
     assert code == 2 and stderr.startswith("error: ") and stderr.count("\n") == 1 and named in stderr, stderr
 
@@ -223,13 +263,16 @@ def test_resume_with_other_settings_lists_them(clip_folder):
         train_clip.main(train_clip.Config(out=str(clip_folder), resume=True, lr=0.5, **CLIP_ARGS))
 
 
-@pytest.mark.parametrize("script", ["train_clip.py", "train_vlm.py", "sample.py"])
+@pytest.mark.parametrize("script", ["train_clip.py", "train_vlm.py", "sample.py", "evaluate.py"])
 def test_help_explains_every_flag(script):
     code, stdout, _ = command(script, "--help", COLUMNS="400")
-    module = {"train_clip.py": train_clip, "train_vlm.py": train_vlm, "sample.py": sample}[script]
+    module = {"train_clip.py": train_clip, "train_vlm.py": train_vlm, "sample.py": sample, "evaluate.py": evaluate}[script]
     assert code == 0
     said = " ".join(stdout.split("options:")[1].split())
     for name, field in module.Config.__dataclass_fields__.items():
+        if field.metadata["positional"]:
+            assert field.metadata["help"] in stdout.split("options:")[0]
+            continue
         after = said.split(" --" + name.replace("_", "-") + (", " if field.type is bool else " "), 1)[1]
         assert field.metadata["help"] in after[:400] and "(default: " in after[:400], name
 
@@ -239,7 +282,7 @@ def test_help_explains_every_flag(script):
 
 def test_readme_commands_flags_and_files_exist():
     text = (ROOT / "README.md").read_text() + (ROOT / "data" / "README.md").read_text()
-    classes = {"train_clip.py": train_clip.Config, "train_vlm.py": train_vlm.Config, "sample.py": sample.Config}
+    classes = {"train_clip.py": train_clip.Config, "train_vlm.py": train_vlm.Config, "sample.py": sample.Config, "evaluate.py": evaluate.Config}
     commands = re.findall(r"python (\S+\.py)([^\n`#]*)", text)
     assert len(commands) >= 5
     for script, rest in commands:

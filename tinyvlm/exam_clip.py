@@ -63,10 +63,11 @@ def retrieval_exam(ranker, world, seed, split, items, silent=(PLACE,), among=256
     small, fits, k_all = similarity[:among, :among], true[:among, :among], (1, 5, 10)
     ways = (("to_caption", small, fits), ("to_picture", small.T, fits.T))
     hits = {(name, k): [metrics.retrieval_at(k, s[[q]], f[[q]]) for q in range(len(s))] for name, s, f in ways for k in k_all}
+    chance_of_one = float(fits.mean())
     for k in k_all:
-        both, chance = hits["to_caption", k] + hits["to_picture", k], k * float(fits.mean())
+        both, chance = hits["to_caption", k] + hits["to_picture", k], k * chance_of_one
         result[f"r_at_{k}"] = metrics.share(both, np.tile(scene[:among], 2), f"R@{k} of {len(small)}, both ways", min(chance, 1.0))
-        for name, _, _ in ways:
+        for name, meaning in (("to_caption", "from picture to caption"), ("to_picture", "from caption to picture")):
             result[f"r_at_{k}_{name}"] = metrics.share(hits[name, k], scene[:among], f"from picture {name}" if name == "to_caption" else "from caption to picture")
     return result
 

@@ -103,7 +103,7 @@ def beside(picture, heat):
     size = picture.shape[-1]
     light = F.interpolate(heat[None, None].float().cpu(), (size, size), mode="bilinear")[0]
     gap = torch.full((3, size, max(size // 28, 1)), 255)
-    return torch.cat([picture.cpu(), gap, (picture.cpu() * (0.12 + 0.88 * light))], 2).to(torch.uint8)
+    return torch.cat([picture.cpu(), gap, picture.cpu() * (0.15 + 0.85 * light.sqrt())], 2).to(torch.uint8)
 
 
 def wrap(line, width):
