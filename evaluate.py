@@ -20,7 +20,7 @@ import train_vlm
 from data import foils, language, questions
 from data.render import render
 from data.scene import SPLITS, sample
-from tinyvlm import exam, exam_clip, metrics, plots, run
+from tinyvlm import exam, exam_clip, files, metrics, plots, run
 from tinyvlm.config import UserError, run_script, setting
 
 
@@ -54,7 +54,7 @@ def main(config):
     device, families = run.pick_device(config.device), families_of(config)
     subjects = [open_subject(path, device, config) for path in config.compare or [config.checkpoint]]
     check_alike(subjects, config)
-    folder = run.open_folder(config.out or ("runs/compare" if config.compare else str(folder_of(config.checkpoint))))
+    folder = files.open_folder(config.out or ("runs/compare" if config.compare else str(folder_of(config.checkpoint))))
     reports = [examine(subject, config, families) for subject in subjects]
     if config.compare:
         write_comparison(subjects, [sections for sections, _ in reports], config, folder)
@@ -83,7 +83,7 @@ def families_of(config):
 
 def open_subject(path, device, config):
     """A checkpoint -> Subject."""
-    saved = run.load_checkpoint(path)
+    saved = files.load_checkpoint(path)
     script = dict(clip=train_clip, vlm=train_vlm).get(saved["kind"])
     if script is None:
         raise UserError(f"{path} holds a {saved['kind']!r} model; name a checkpoint of train_clip.py or train_vlm.py")
@@ -229,12 +229,12 @@ def write_report(subject, sections, config, folder):
     """report.json and report.md."""
     content = dict(checkpoint=subject.about, split=config.split, items=config.items)
     content["sections"] = {title: {name: as_numbers(s) for name, s in scores.items()} for title, scores in sections.items()}
-    run.write_atomically(folder / "report.json", (json.dumps(content, indent=1) + "\n").encode())
+    files.write_atomically(folder / "report.json", (json.dumps(content, indent=1) + "\n").encode())
     text = [f"# {', '.join(f'{k} {v}' for k, v in subject.about.items())}; split {config.split}", ""]
     for title, scores in content["sections"].items():
         text += [f"## {title}", "", "| | value | 95 % | items | chance |", "| --- | --- | --- | --- | --- |"]
         text += [f"| {n} | {s['value']:.3f} | {s['low']:.3f} to {s['high']:.3f} | {s['items']:g} | {s.get('chance', '')} |" for n, s in scores.items()] + [""]
-    run.write_atomically(folder / "report.md", "\n".join(text).encode())
+    files.write_atomically(folder / "report.md", "\n".join(text).encode())
 
 
 def write_comparison(subjects, reports, config, folder):
@@ -255,8 +255,8 @@ def write_comparison(subjects, reports, config, folder):
             content[title][name] = dict(zip(names, entry))
         text.append("")
     print("\n".join(text))
-    run.write_atomically(folder / "compare.md", "\n".join(text).encode())
-    run.write_atomically(folder / "compare.json", (json.dumps(content, indent=1) + "\n").encode())
+    files.write_atomically(folder / "compare.md", "\n".join(text).encode())
+    files.write_atomically(folder / "compare.json", (json.dumps(content, indent=1) + "\n").encode())
     print(f"{folder}/compare.md has these tables")
 
 

@@ -17,7 +17,7 @@ from data.dataset import to_tokens, tokenizer
 from data.render import render
 from data.scene import PLACE, sample
 from data.tokenizer import BOS
-from tinyvlm import plots, run
+from tinyvlm import files, plots, run
 from tinyvlm.config import UserError, run_script, setting
 from tinyvlm.exam import respond, see_all
 from tinyvlm.gpt import MAX_WORDS
@@ -40,7 +40,7 @@ class Config:
 def main(config):
     """Print what the model says and write the page; returns the page's path."""
     device = run.pick_device(config.device)
-    saved = run.load_checkpoint(config.checkpoint)
+    saved = files.load_checkpoint(config.checkpoint)
     path = Path(config.checkpoint)
     folder = path if path.is_dir() else path.parent
     out = Path(config.out) if config.out else folder / "sample.png"

@@ -14,7 +14,7 @@ import torch
 
 from data.dataset import PairsForCLIP, tokenizer
 from data.scene import WORLDS
-from tinyvlm import metrics, plots, run
+from tinyvlm import files, metrics, plots, run
 from tinyvlm.clip import CLIP
 from tinyvlm.config import UserError, run_script, setting
 from tinyvlm.exam_clip import Ranker, pair_exam, retrieval_exam, zero_shot_exam
@@ -67,71 +67,89 @@ def build(config):
 
 def restore(saved, path, device):
     """The content of a checkpoint -> the model, in evaluation mode, and the config it was trained with. UserError if they do not fit this code."""
-    config = run.config_from(Config, saved["config"], path)
+    config = files.config_from(Config, saved["config"], path)
     model = build(config)
-    run.load_weights(model, saved["model"], path)
+    files.load_weights(model, saved["model"], path)
     return model.to(device).eval(), config
 
 
 def main(config):
-    """Train, test, save: returns what metrics.json holds."""
-    # 1. Device, folder, world.
-    device = run.pick_device(config.device)
+    """Train, test, save: returns what metrics.json holds ({} in all but the first of several processes)."""
+    # 1. Processes, folder, world.
+    processes = run.Processes(config.device)
+    device = processes.device
     data = PairsForCLIP(world_of(config), config.seed, config.image_size, device)
     model = build(config).to(device)
-    folder = run.open_folder(config.out)
+    folder = files.open_folder(config.out, lock=processes.is_first)
 
     # 2. Optimiser, or the run that is to go on.
     optimisers = run.make_optimisers(model, config.lr, config.muon_lr, config.weight_decay)
-    start, seconds = 0, 0.0
+    start, best, seconds = 0, -1.0, 0.0
     if config.resume:
-        saved = run.load_checkpoint(folder / "last.pt", "clip")
-        run.check_resume(config, saved["config"], ("out", "resume", "device", "log_every", "eval_every", "eval_items"), folder / "last.pt")
-        run.load_weights(model, saved["model"], folder / "last.pt")
-        for optimiser, state in zip(optimisers, saved["optimisers"]):
-            optimiser.load_state_dict(state)
-        start, seconds = saved["step"], saved["seconds"]
+        saved = files.load_checkpoint(folder / "last.pt", "clip")
+        files.check_resume(config, saved["config"], ("out", "resume", "device", "log_every", "eval_every", "eval_items"), folder / "last.pt")
+        files.load_weights(model, saved["model"], folder / "last.pt")
+        files.load_optimisers(optimisers, saved["optimisers"], folder / "last.pt")
+        start, best, [seconds] = saved["step"], saved["best"], files.read_times(folder, "seconds")
         if start == config.steps and (folder / "metrics.json").exists():
             print(f"{folder / 'last.pt'} is finished ({start} steps); nothing to do")
+            files.unlock(folder)
             return json.loads((folder / "metrics.json").read_text())
-    run.begin_log(folder, config, start)
-    first = data.batch("train", np.arange(config.batch_size))
-    ceiling = metrics.plain_ceiling(first.tokens)
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters on {device}; {config.world} world; loss {config.loss}")
-    print(f"best accuracy that the plain loss can reach on such a batch of {config.batch_size}: {ceiling:.3f} (identical captions)")
+    if processes.is_first:
+        files.begin(folder, config, start)
+        ceiling = metrics.plain_ceiling(data.batch("train", np.arange(config.batch_size)).tokens)
+        print(f"{sum(p.numel() for p in model.parameters()):,} parameters on {device}; {config.world} world; loss {config.loss}")
+        print(f"best accuracy that the plain loss can reach on such a batch of {config.batch_size}: {ceiling:.3f} (identical captions)")
 
     # 3. The loop: pictures and captions, similarity, loss, step.
-    progress = run.bar(config.steps, start, "clip")
-    for step in range(start, config.steps):
-        began = time.time()
-        run.set_rate(optimisers, run.rate_at(step, config.steps, config.warmup))
-        batch = data.batch("train", step * config.batch_size + np.arange(config.batch_size))
-        with run.precision(device):
-            image, text = model.encode_image(batch.pixels), model.encode_text(batch.tokens)
-        loss = LOSSES[config.loss](image.float(), text.float(), model.scale, batch.positives)
-        run.update(optimisers, list(model.parameters()), loss, step)
-        model.cap_scale()
-        seconds += time.time() - began
+    shared, progress, stopping = processes.wrap(model), run.bar(config.steps, start, "clip", processes.is_first), False
+    with run.StopSignals() as stop:
+        for step in range(start, config.steps):
+            began = time.time()
+            run.set_rate(optimisers, run.rate_at(step, config.steps, config.warmup))
+            indices = step * config.batch_size + np.arange(config.batch_size)
+            batch = data.batch("train", processes.part(indices))
+            with run.precision(device):
+                image, text, scale = shared(batch.pixels, batch.tokens)
+            # The loss is that of the whole batch, whichever process its pictures and captions are in.
+            image, text = processes.gather(image.float()), processes.gather(text.float())
+            positives = batch.positives if processes.size == 1 else data.positives("train", indices)
+            loss = LOSSES[config.loss](image, text, scale, positives)
+            run.update(optimisers, list(model.parameters()), loss, step)
+            model.cap_scale()
+            seconds += time.time() - began
 
-        done = step + 1
-        speed = done * config.batch_size / seconds
-        progress.set_postfix_str(f"loss {loss.item():.3f}, {speed:.0f} images/s")
-        progress.update()
-        if done % config.log_every == 0 or done == config.steps:
-            run.append_log(folder, done, loss=loss.item(), scale=model.scale.item())
-        if done % config.eval_every == 0 or done == config.steps:
-            run.append_log(folder, done, **{"val_" + k: v for k, v in quick_scores(model, data).items()})
-            run.save_checkpoint(folder / "last.pt", kind="clip", config=config, step=done, model=model, optimisers=optimisers, seconds=seconds)
+            done, stopping = step + 1, processes.any(stop.caught is not None)
+            progress.set_postfix_str(f"loss {loss.item():.3f}, {done * config.batch_size / seconds:.0f} images/s")
+            progress.update()
+            is_last, is_best = done == config.steps, False
+            if processes.is_first and (done % config.log_every == 0 or is_last):
+                files.append_log(folder, done, loss=loss.item(), scale=model.scale.item())
+            if processes.is_first and (done % config.eval_every == 0 or is_last):
+                scores = quick_scores(model, data)
+                files.append_log(folder, done, **{"val_" + name: score for name, score in scores.items()})
+                is_best, best = scores["r_at_1"] > best, max(scores["r_at_1"], best)
+            if processes.is_first and (done % config.eval_every == 0 or is_last or stopping):
+                files.write_times(folder, seconds=seconds)
+                files.save_checkpoint(folder, is_best, kind="clip", config=config, step=done, model=model, optimisers=optimisers, best=best)
+            if stopping:
+                break
     progress.close()
+    if stopping:
+        raise run.stopped(stop.caught, done)
 
     # 4. The test split: table, metrics, pictures.
-    rows, numbers = test(model, data, config)
-    run.print_table("test split", rows)
-    result = dict(seconds=round(seconds, 1), images_per_second=round(config.steps * config.batch_size / seconds, 1), **numbers)
-    run.write_metrics(folder, result)
-    plots.curves(run.read_log(folder), folder / "curves.png")
-    show_samples(model, data, folder / "samples.png")
-    print(f"{seconds:.0f} s of training, {result['images_per_second']:.0f} images/s; {folder}/samples.png shows what it sees")
+    result = {}
+    if processes.is_first:
+        rows, numbers = test(model, data, config)
+        run.print_table("test split", rows)
+        result = dict(seconds=round(seconds, 1), images_per_second=round(config.steps * config.batch_size / max(seconds, 1e-9), 1), **numbers)
+        files.write_metrics(folder, result)
+        plots.curves(files.read_log(folder), folder / "curves.png")
+        show_samples(model, data, folder / "samples.png")
+        print(f"{seconds:.0f} s of training, {result['images_per_second']:.0f} images/s; {folder}/samples.png shows what it sees")
+    files.unlock(folder)
+    processes.leave()
     return result
 
 

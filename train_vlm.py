@@ -21,7 +21,7 @@ from data import language, questions
 from data.dataset import Conversations, tokenizer
 from data.render import render
 from data.scene import WORLDS, sample
-from tinyvlm import metrics, plots, run
+from tinyvlm import files, metrics, plots, run
 from tinyvlm.config import UserError, run_script, setting
 from tinyvlm.exam import Speaker, caption_exam, respond, see_all, vqa_exam, vqa_mean
 from tinyvlm.gpt import GPT
@@ -114,87 +114,103 @@ def plan(config):
 
 def restore(saved, path, device):
     """The content of a checkpoint -> the model, in evaluation mode, and the config it was trained with. UserError if they do not fit this code."""
-    config = run.config_from(Config, saved["config"], path)
+    config = files.config_from(Config, saved["config"], path)
     model = build(config, saved["encoder"])
-    run.load_weights(model, saved["model"], path)
+    files.load_weights(model, saved["model"], path)
     return model.to(device).eval(), config
 
 
 def main(config):
-    """Train, test, save: returns what metrics.json holds."""
-    # 1. Device, folder, world, encoder.
-    device = run.pick_device(config.device)
+    """Train, test, save: returns what metrics.json holds ({} in all but the first of several processes)."""
+    # 1. Processes, folder, world, encoder.
+    processes = run.Processes(config.device)
+    device = processes.device
     config = dataclasses.replace(config, out=config.out or f"runs/vlm-{config.projector}")
     if config.blind >= config.questions:
         raise UserError(f"--blind {config.blind} leaves no question with a picture; give more --questions or --blind 0")
     stages = plan(config)
-    folder = run.open_folder(config.out)
-    saved = run.load_checkpoint(folder / "last.pt", "vlm") if config.resume else None
+    folder = files.open_folder(config.out, lock=processes.is_first)
+    saved = files.load_checkpoint(folder / "last.pt", "vlm") if config.resume else None
     encoder, weights = (saved["encoder"], None) if saved else encoder_of(config)
     model = build(config, encoder)
     if weights:
-        run.load_weights(model.vision, weights, config.clip)
-    for name, _, _, patterns in stages:
+        files.load_weights(model.vision, weights, config.clip)
+    for _, _, _, patterns in stages:
         run.freeze(model, patterns)
     model = model.to(device)
     data = Conversations(world_of(config), config.seed, encoder["image_size"], device, config.questions, config.blind)
 
     # 2. A run that is to go on.
-    start, seconds, seeing = 0, 0.0, 0.0
+    start, best, seconds, seeing = 0, -1.0, 0.0, 0.0
     if saved:
-        run.check_resume(config, saved["config"], ("out", "resume", "device", "clip", "log_every", "eval_every", "eval_items"), folder / "last.pt")
-        run.load_weights(model, saved["model"], folder / "last.pt")
-        start, seconds, seeing = saved["step"], saved["seconds"], saved["seeing"]
+        files.check_resume(config, saved["config"], ("out", "resume", "device", "log_every", "eval_every", "eval_items"), folder / "last.pt")
+        files.load_weights(model, saved["model"], folder / "last.pt")
+        start, best, [seconds, seeing] = saved["step"], saved["best"], files.read_times(folder, "seconds", "seeing")
         if start == config.steps and (folder / "metrics.json").exists():
             print(f"{folder / 'last.pt'} is finished ({start} steps); nothing to do")
+            files.unlock(folder)
             return json.loads((folder / "metrics.json").read_text())
-    run.begin_log(folder, config, start)
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters on {device}; {config.world} world; {model.projector.num_tokens} image tokens")
+    if processes.is_first:
+        files.begin(folder, config, start)
+        print(f"{sum(p.numel() for p in model.parameters()):,} parameters on {device}; {config.world} world; {model.projector.num_tokens} image tokens")
 
-    # 3. The loop, stage by stage: picture (or words), projector, decoder, loss, step.
-    progress = run.bar(config.steps, start, "vlm")
-    for stage, first, end, patterns in stages:
-        if start >= end:
-            continue
-        run.freeze(model, patterns)
-        optimisers = run.make_optimisers(model, config.lr, config.muon_lr, config.weight_decay)
-        if saved and start > first:
-            for optimiser, state in zip(optimisers, saved["optimisers"]):
-                optimiser.load_state_dict(state)
-        for step in range(max(start, first), end):
-            began = time.time()
+    # 3. The loop, stage after stage: picture (or words), projector, decoder, loss, step.
+    progress, stopping = run.bar(config.steps, start, "vlm", processes.is_first), False
+    with run.StopSignals() as stop:
+        for step in range(start, config.steps):
+            stage, first, end, patterns = next(s for s in stages if step < s[2])
+            if step in (start, first):  # a stage begins, or goes on
+                run.freeze(model, patterns)
+                optimisers = run.make_optimisers(model, config.lr, config.muon_lr, config.weight_decay)
+                shared = processes.wrap(model)
+                if step > first:
+                    files.load_optimisers(optimisers, saved["optimisers"], folder / "last.pt")
+            began, is_language = time.time(), stage == "language"
             run.set_rate(optimisers, run.rate_at(step - first, end - first, config.warmup))
-            indices = step * config.batch_size + np.arange(config.batch_size)
-            batch = data.batch("train", indices, with_pixels=stage != "language")
+            indices = processes.part(step * config.batch_size + np.arange(config.batch_size))
+            batch = data.batch("train", indices, with_pixels=not is_language)
             with run.precision(device):
-                prefix, there = model.read(batch.description) if stage == "language" else (model.see(batch.pixels), None)
-                loss = model(prefix, there, batch)[batch.learn].mean() + (0.0 if stage == "language" else model.lesson(batch))
+                losses, lesson = shared(batch, from_words=is_language)
+            # The mean over all words of the whole batch, whichever process they are in.
+            loss = losses.sum() * processes.size / processes.total(batch.learn.sum()) + lesson
             run.update(optimisers, list(model.parameters()), loss, step)
             took = time.time() - began
-            seconds, seeing = seconds + took, seeing + took * (stage != "language")
+            seconds, seeing = seconds + took, seeing + took * (not is_language)
 
-            done = step + 1
-            unit = "texts/s" if stage == "language" else "images/s"
-            progress.set_postfix_str(f"{stage}, loss {loss.item():.3f}, {config.batch_size / took:.0f} {unit}")
+            done, stopping = step + 1, processes.any(stop.caught is not None)
+            mean = processes.total(loss).item() / processes.size
+            progress.set_postfix_str(f"{stage}, loss {mean:.3f}, {config.batch_size / took:.0f} {'texts/s' if is_language else 'images/s'}")
             progress.update()
-            if done % config.log_every == 0 or done == config.steps:
-                run.append_log(folder, done, stage=stage, loss=loss.item())
-            if done % config.eval_every == 0 or done == config.steps:
-                if stage != "language":  # before any picture was seen there is nothing to say
-                    run.append_log(folder, done, **quick_scores(model, data))
-                state = dict(model=model, optimisers=optimisers, seconds=seconds, seeing=seeing, encoder=encoder)
-                run.save_checkpoint(folder / "last.pt", kind="vlm", config=config, step=done, **state)
+            is_last, is_best = done == config.steps, False
+            if processes.is_first and (done % config.log_every == 0 or is_last):
+                files.append_log(folder, done, stage=stage, loss=mean)
+            if processes.is_first and not is_language and (done % config.eval_every == 0 or is_last):  # before a picture was seen there is nothing to say
+                scores = quick_scores(model, data)
+                files.append_log(folder, done, **scores)
+                is_best, best = scores["val_vqa"] > best, max(scores["val_vqa"], best)
+            if processes.is_first and (done % config.eval_every == 0 or is_last or stopping):
+                files.write_times(folder, seconds=seconds, seeing=seeing)
+                state = dict(model=model, optimisers=optimisers, encoder=encoder, best=best)
+                files.save_checkpoint(folder, is_best, kind="vlm", config=config, step=done, **state)
+            if stopping:
+                break
     progress.close()
+    if stopping:
+        raise run.stopped(stop.caught, done)
 
     # 4. The test split: table, metrics, pictures.
-    rows, numbers = test(model, data, config)
-    run.print_table("test split", rows)
-    seen = sum(end - first for stage, first, end, _ in stages if stage != "language") * config.batch_size
-    result = dict(seconds=round(seconds, 1), images_per_second=round(seen / max(seeing, 1e-9), 1), **numbers)
-    run.write_metrics(folder, result)
-    plots.curves(run.read_log(folder), folder / "curves.png")
-    show_samples(model, data, folder / "samples.png")
-    print(f"{seconds:.0f} s of training, {result['images_per_second']:.0f} images/s; {folder}/samples.png shows what it says")
+    result = {}
+    if processes.is_first:
+        rows, numbers = test(model, data, config)
+        run.print_table("test split", rows)
+        seen = sum(end - first for stage, first, end, _ in stages if stage != "language") * config.batch_size
+        result = dict(seconds=round(seconds, 1), images_per_second=round(seen / max(seeing, 1e-9), 1), **numbers)
+        files.write_metrics(folder, result)
+        plots.curves(files.read_log(folder), folder / "curves.png")
+        show_samples(model, data, folder / "samples.png")
+        print(f"{seconds:.0f} s of training, {result['images_per_second']:.0f} images/s; {folder}/samples.png shows what it says")
+    files.unlock(folder)
+    processes.leave()
     return result
 
 
@@ -202,7 +218,7 @@ def encoder_of(config):
     """The encoder's name and sizes, and its weights: from the CLIP checkpoint, or None for random ones."""
     if config.encoder_init == "random":
         return dict(encoder="stem", image_size=56, dim=64, depth=2, heads=2), None
-    saved = run.load_checkpoint(config.clip, "clip")
+    saved = files.load_checkpoint(config.clip, "clip")
     if saved["config"]["held_out"] != config.held_out:
         raise UserError(f"--held-out is {config.held_out}, {config.clip} has {saved['config']['held_out']}; train CLIP with the same")
     weights = {name[len("vision.") :]: w for name, w in saved["model"].items() if name.startswith("vision.")}

@@ -62,8 +62,8 @@ def clip_step(encoder, device, **sizes):
 
     def work():
         with run.precision(device):
-            image, text = model.encode_image(batch.pixels), model.encode_text(batch.tokens)
-        run.update(optimisers, list(model.parameters()), LOSSES["multi_positive"](image.float(), text.float(), model.scale, batch.positives), 0)
+            image, text, scale = model(batch.pixels, batch.tokens)
+        run.update(optimisers, list(model.parameters()), LOSSES["multi_positive"](image.float(), text.float(), scale, batch.positives), 0)
 
     return work, config.batch_size, seconds_of(lambda: data.batch("train", np.arange(config.batch_size)))
 
@@ -78,7 +78,8 @@ def vlm_step(projector, device):
 
     def work():
         with run.precision(device):
-            loss = model(model.see(batch.pixels), None, batch)[batch.learn].mean()
+            losses, lesson = model(batch)
+            loss = losses.sum() / batch.learn.sum() + lesson
         run.update(optimisers, list(model.parameters()), loss, 0)
 
     return work, config.batch_size, seconds_of(lambda: data.batch("train", np.arange(config.batch_size)))

@@ -92,9 +92,17 @@ class PairsForCLIP:
         scenes = sample(self.world, self.seed, split, indices)
         things = caption_things(scenes, Dice(self.seed, split, indices), self.detail)
         tokens = to_tokens(language.caption(things), start=(BOS,))
-        positives = language.caption_truth(things, scenes.objects).T
         pixels = render(self.world, scenes, self.image_size, self.device)
-        return CaptionBatch(pixels, torch.from_numpy(tokens).to(self.device), torch.from_numpy(positives).to(self.device))
+        return CaptionBatch(pixels, torch.from_numpy(tokens).to(self.device), self.truth(things, scenes))
+
+    def truth(self, things, scenes):
+        """Which caption (j) is true of which picture (i): bool (b, b)."""
+        return torch.from_numpy(language.caption_truth(things, scenes.objects).T).to(self.device)
+
+    def positives(self, split, indices):
+        """A batch's positives without its pictures, for a process that holds a part of them only: bool (b, b)."""
+        scenes = sample(self.world, self.seed, split, indices)
+        return self.truth(caption_things(scenes, Dice(self.seed, split, indices), self.detail), scenes)
 
 
 class Conversations:

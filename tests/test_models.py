@@ -164,7 +164,7 @@ def test_padding_does_not_change_a_caption():
 
 
 def losses_of(model, batch):
-    return model(model.see(batch.pixels), None, batch)
+    return model.losses(model.see(batch.pixels), None, batch)
 
 
 @pytest.mark.parametrize("projector", PROJECTORS)
@@ -228,7 +228,7 @@ def test_fully_masked_rows_stay_finite():
     model, batch = small_vlm(), batch_of(2)
     batch.learn[0] = False
     prefix, there = model.read(torch.zeros(2, 3, 5, dtype=torch.long))
-    loss = model(prefix, there, batch)
+    loss = model.losses(prefix, there, batch)
     loss.sum().backward()
     assert loss.isfinite().all() and all(p.grad.isfinite().all() for p in model.decoder.parameters() if p.grad is not None)
 

@@ -1,11 +1,7 @@
 """The scripts as their users meet them: a few steps, the files they leave, resume, bad input, and what the README says."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,39 +10,16 @@ import evaluate
 import sample
 import train_clip
 import train_vlm
+from conftest import CLIP_ARGS, ROOT, VLM_ARGS, command
 from tinyvlm import config as settings
-from tinyvlm import run
+from tinyvlm import files
 from tinyvlm.projectors import PROJECTORS
 
-ROOT = Path(__file__).parent.parent
-SMALL = dict(dim=16, depth=1, heads=1, text_dim=16, text_depth=1, text_heads=1, embed_dim=16)
-CLIP_ARGS = SMALL | dict(steps=6, batch_size=8, eval_items=512, eval_every=1, log_every=1)
-VLM_ARGS = dict(steps=6, batch_size=4, dim=32, depth=1, heads=1, shares="0.5,0.17,0.33", eval_every=1, eval_items=4, log_every=1)
-FILES = {"config.json", "log.jsonl", "last.pt", "metrics.json", "curves.png", "samples.png"}
-
-
-@pytest.fixture(scope="module")
-def clip_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("clip")
-    train_clip.main(train_clip.Config(out=str(folder), **CLIP_ARGS))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def vlm_folder(clip_folder, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("vlm")
-    train_vlm.main(train_vlm.Config(out=str(folder), clip=str(clip_folder), queries=4, **VLM_ARGS))
-    return folder
-
-
-def command(*words, **environment):
-    """Run a script as the shell does: (exit code, stdout, stderr)."""
-    done = subprocess.run([sys.executable, *map(str, words)], cwd=ROOT, capture_output=True, text=True, env=os.environ | environment, timeout=300)
-    return done.returncode, done.stdout, done.stderr
+FILES = {"config.json", "log.jsonl", "last.pt", "best.pt", "metrics.json", "times.json", "curves.png", "samples.png"}
 
 
 def weights(folder):
-    return run.load_checkpoint(folder / "last.pt")["model"]
+    return files.load_checkpoint(folder / "last.pt")["model"]
 
 
 def test_clip_leaves_what_it_promises(clip_folder):
@@ -54,7 +27,7 @@ def test_clip_leaves_what_it_promises(clip_folder):
     numbers = json.loads((clip_folder / "metrics.json").read_text())
     assert {"seconds", "images_per_second", "matched_cosine", "mismatched_cosine", "zero_shot", "r_at_1"} <= set(numbers)
     assert all(isinstance(v, (int, float)) for v in numbers.values())
-    assert [line["step"] for line in run.read_log(clip_folder) if "loss" in line] == [1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in files.read_log(clip_folder) if "loss" in line] == [1, 2, 3, 4, 5, 6]
 
 
 def test_vlm_leaves_what_it_promises(vlm_folder):
@@ -62,35 +35,7 @@ def test_vlm_leaves_what_it_promises(vlm_folder):
     numbers = json.loads((vlm_folder / "metrics.json").read_text())
     families = {"vqa_" + f for f in ("existence", "count", "colour", "shape", "size", "relation", "compare")}
     assert {"seconds", "images_per_second", "fact_f1", "exact_caption", "vqa", "vqa_blind", "vqa_chance"} | families <= set(numbers)
-    assert [line.get("stage") for line in run.read_log(vlm_folder) if "loss" in line] == ["language"] * 3 + ["align"] + ["instruct"] * 2
-
-
-@pytest.mark.parametrize("cut", [2, 3, 5])  # for the VLM: inside a stage, between two, inside the last
-def test_resume_ends_at_the_bits_of_the_uninterrupted_run(clip_folder, vlm_folder, tmp_path, cut):
-    for script, arguments, reference in (
-        (train_clip, CLIP_ARGS, clip_folder),
-        (train_vlm, VLM_ARGS | dict(clip=str(clip_folder), queries=4), vlm_folder),
-    ):
-        folder = tmp_path / script.__name__
-        config = script.Config(out=str(folder), **arguments)
-        if cut >= config.steps:
-            continue
-        original = run.append_log
-
-        def stop_here(where, step, **values):
-            if step > cut:
-                raise KeyboardInterrupt
-            original(where, step, **values)
-
-        run.append_log = stop_here
-        try:
-            with pytest.raises(KeyboardInterrupt):
-                script.main(config)
-        finally:
-            run.append_log = original
-        script.main(script.Config(out=str(folder), resume=True, **arguments))
-        assert all(torch.equal(w, weights(reference)[n]) for n, w in weights(folder).items())
-        assert (folder / "log.jsonl").read_text() == (reference / "log.jsonl").read_text()
+    assert [line.get("stage") for line in files.read_log(vlm_folder) if "loss" in line] == ["language"] * 3 + ["align"] + ["instruct"] * 2
 
 
 def test_evaluations_do_not_change_the_training(clip_folder, vlm_folder, tmp_path):
@@ -240,24 +185,6 @@ def test_bad_pictures_and_questions(vlm_folder, tmp_path):
         sample.main(sample.Config(checkpoint=str(vlm_folder), items=1, question=strange, out=str(tmp_path / "p.png")))
 
 
-def test_damaged_checkpoints_are_refused(clip_folder, vlm_folder, tmp_path):
-    good = (clip_folder / "last.pt").read_bytes()
-    flipped = bytearray(good)
-    flipped[len(good) // 2] ^= 1
-    for damaged in (b"", b"<html>", good[: len(good) // 2], bytes(flipped)):
-        (tmp_path / "last.pt").write_bytes(damaged)
-        with pytest.raises(settings.UserError, match="damaged"):
-            run.load_checkpoint(tmp_path)
-    with pytest.raises(settings.UserError, match="vlm model, but a clip"):
-        run.load_checkpoint(vlm_folder, "clip")
-    content = run.load_checkpoint(clip_folder)
-    model = train_clip.build(run.config_from(train_clip.Config, content["config"], "x"))
-    name, tensor = "image_head.weight", content["model"]["image_head.weight"]
-    for change in ({name: tensor[:1]}, {name: tensor * float("nan")}, {"extra": tensor}):
-        with pytest.raises(settings.UserError, match=name if "extra" not in change else "extra"):
-            run.load_weights(model, content["model"] | change, "x")
-
-
 def test_resume_with_other_settings_lists_them(clip_folder):
     with pytest.raises(settings.UserError, match="lr 0.002 then, 0.5 now"):
         train_clip.main(train_clip.Config(out=str(clip_folder), resume=True, lr=0.5, **CLIP_ARGS))
@@ -265,7 +192,7 @@ def test_resume_with_other_settings_lists_them(clip_folder):
 
 @pytest.mark.parametrize("script", ["train_clip.py", "train_vlm.py", "sample.py", "evaluate.py"])
 def test_help_explains_every_flag(script):
-    code, stdout, _ = command(script, "--help", COLUMNS="400")
+    code, stdout, _ = command(script, "--help", env={"COLUMNS": "400"})
     module = {"train_clip.py": train_clip, "train_vlm.py": train_vlm, "sample.py": sample, "evaluate.py": evaluate}[script]
     assert code == 0
     said = " ".join(stdout.split("options:")[1].split())

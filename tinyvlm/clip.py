@@ -31,6 +31,10 @@ class CLIP(nn.Module):
         """Cap the parameter and not its use, so that its gradient never dies."""
         self.log_scale.clamp_(max=math.log(100))
 
+    def forward(self, pixels, tokens):
+        """What a training step needs: image and text vectors (b, embed_dim) each, and the scale."""
+        return self.encode_image(pixels), self.encode_text(tokens), self.scale
+
     def encode_image(self, pixels):
         """(b, 3, H, W) -> unit vectors (b, embed_dim)."""
         return F.normalize(self.image_head(self.vision(pixels)[1]), dim=-1)

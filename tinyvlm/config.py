@@ -20,6 +20,10 @@ class UserError(Exception):
     """The user's input is at fault: exit code 2. The text is "WHAT; WHAT TO DO"."""
 
 
+class Stopped(Exception):
+    """A stop signal ended a run in good order: (text, exit code)."""
+
+
 def setting(default, help, *, low=None, high=None, choices=None, positional=False):
     """A dataclass field with the help text, the bounds (inclusive) and the choices of its flag; positional: it has no flag, its value stands alone."""
     return dataclasses.field(default=default, metadata=dict(help=help, low=low, high=high, choices=choices, positional=positional))
@@ -83,6 +87,8 @@ def run_script(main, config_class, description):
         sys.stdout.flush()
     except UserError as error:
         fail(error, 2)
+    except Stopped as stop:
+        fail(*stop.args)
     except KeyboardInterrupt:
         fail("stopped; a training goes on from its last save with --resume", 130)
     except BrokenPipeError:
@@ -97,5 +103,6 @@ def run_script(main, config_class, description):
 def fail(message, code):
     if os.environ.get("TINYVLM_DEBUG") == "1":
         traceback.print_exc()
-    print(f"error: {message}", file=sys.stderr)
+    if os.environ.get("RANK", "0") == "0":  # of several processes, the first one speaks for all
+        print(f"error: {message}", file=sys.stderr)
     sys.exit(code)

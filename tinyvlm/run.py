@@ -1,25 +1,19 @@
-"""What both training scripts need around their loop, and never a loop: optimiser, rates, freezing, seeds, files."""
+"""What both training scripts need around their loop, and never a loop: processes, optimiser, rates, freezing, seeds, signals."""
 
 import contextlib
-import dataclasses
 import fnmatch
-import io
-import json
 import math
 import os
-import pickle
-import platform
+import signal
 import sys
-import zipfile
-import zlib
-from pathlib import Path
+import threading
 
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
-from tinyvlm.config import UserError
-
-FORMAT = 1  # of a checkpoint
+from tinyvlm.config import Stopped, UserError
 
 # ---------------------------------------------------------------- device, seeds, precision
 
@@ -36,6 +30,100 @@ def pick_device(name):
     if number and int(number) >= torch.cuda.device_count():
         raise UserError(f"--device is {name}, but there are {torch.cuda.device_count()} GPUs; use a smaller number")
     return torch.device(name)
+
+
+class Processes:
+    """The processes of this run: one, or as many as `torchrun --nproc-per-node N` started.
+
+    Each computes the loss of the whole batch from its own part: `gather` lets gradients through, to the process that a row came from, and
+    `wrap` (torch's DistributedDataParallel) takes the mean of all gradients. Each process has counted the whole loss, so that this mean is the gradient
+    of one process with the whole batch.
+    """
+
+    def __init__(self, device_name):
+        self.size, self.rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+        if self.size > 1 and device_name in ("auto", "cuda") and torch.cuda.is_available():
+            device_name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+        self.device = pick_device(device_name)
+        if self.size > 1:
+            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+
+    @property
+    def is_first(self):
+        """Only the first process writes and prints."""
+        return self.rank == 0
+
+    def part(self, indices):
+        """This process's part of a batch's sample indices. UserError if they do not divide evenly."""
+        if len(indices) % self.size:
+            raise UserError(f"--batch-size {len(indices)} does not divide by {self.size} processes; give a multiple")
+        return indices[self.rank * len(indices) // self.size : (self.rank + 1) * len(indices) // self.size]
+
+    def wrap(self, model):
+        """The model, made to share its gradients; to be called anew when what is frozen changes."""
+        return model if self.size == 1 else DistributedDataParallel(model)
+
+    def gather(self, rows):
+        """Rows (b / size, d) of all processes, in order: (b, d). Differentiable."""
+        return rows if self.size == 1 else Gather.apply(rows, self.rank)
+
+    def total(self, number):
+        """The sum of a number (a tensor without gradient) over all processes."""
+        if self.size > 1:
+            number = number.detach().clone()
+            dist.all_reduce(number)
+        return number
+
+    def any(self, flag):
+        """Is the flag true in any process?"""
+        return bool(self.total(torch.tensor(float(flag), device=self.device)) > 0) if self.size > 1 else flag
+
+    def leave(self):
+        """Wait for each other and end."""
+        if self.size > 1:
+            dist.barrier()
+            dist.destroy_process_group()
+
+
+class Gather(torch.autograd.Function):
+    """Rows of all processes; a row's gradient comes back from all of them (torch's own all_gather lets none through)."""
+
+    @staticmethod
+    def forward(context, rows, rank):
+        context.mine = slice(rank * len(rows), (rank + 1) * len(rows))
+        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(context, gradient):
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        return gradient[context.mine], None
+
+
+class StopSignals:
+    """Ctrl-C and SIGTERM wait for the end of a step: `with StopSignals() as stop`, then ask `stop.caught`. A second Ctrl-C does not wait."""
+
+    def __enter__(self):
+        self.caught, self.before = None, {}
+        if threading.current_thread() is threading.main_thread():
+            self.before = {number: signal.signal(number, self.catch) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def catch(self, number, frame):
+        if self.caught:
+            raise KeyboardInterrupt
+        self.caught = number
+
+    def __exit__(self, *error):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+
+def stopped(number, step):
+    """What to raise after a stop signal, when step `step` is done and saved."""
+    return Stopped(f"stopped after step {step}, which is saved; go on with --resume", 128 + (number or signal.SIGTERM))
 
 
 def precision(device):
@@ -156,133 +244,15 @@ def orthogonal(g, steps=5):
     return x.mT if tall else x
 
 
-# ---------------------------------------------------------------- files
-
-
-def open_folder(out):
-    """Make the folder of a run. Raises UserError if that cannot be."""
-    folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--out {out} is a file; name a folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make the folder {out} ({error.strerror}); name another --out")
-    return folder
-
-
-def begin_log(folder, config, step):
-    """Write config.json and cut the log back to `step` (0: begin it anew). Raises UserError if the folder is read-only."""
-    path = folder / "log.jsonl"
-    try:
-        kept = [line for line in read_log(folder) if line["step"] <= step] if step else []
-        write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
-        (folder / "metrics.json").unlink(missing_ok=True)  # it speaks of another run, or of an earlier end
-        write_atomically(folder / "config.json", (json.dumps(dataclasses.asdict(config), indent=2) + "\n").encode())
-    except OSError as error:
-        raise UserError(f"cannot write into {folder} ({error.strerror}); name another --out")
-
-
-def write_atomically(path, data):
-    """All of `data` or the file as it was: a temporary file in the same folder, fsync, replace."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def append_log(folder, step, **values):
-    with open(folder / "log.jsonl", "a") as file:
-        file.write(json.dumps(dict(step=step, **{k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()})) + "\n")
-
-
-def read_log(folder):
-    """The lines of log.jsonl as dicts; a line that a crash left half-written is left out."""
-    path, lines = folder / "log.jsonl", []
-    for text in path.read_text().splitlines() if path.exists() else []:
-        with contextlib.suppress(json.JSONDecodeError):
-            lines.append(json.loads(text))
-    return lines
-
-
-def save_checkpoint(path, *, kind, config, step, model, optimisers=(), **more):
-    """One file: format, kind ("clip" or "vlm"), config, step, weights, optimisers and what `more` adds."""
-    content = dict(
-        format=FORMAT, kind=kind, config=dataclasses.asdict(config), step=step, model=model.state_dict(),
-        optimisers=[o.state_dict() for o in optimisers], versions=dict(torch=str(torch.__version__), python=platform.python_version()), **more,
-    )  # fmt: skip
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    write_atomically(Path(path), buffer.getvalue())
-
-
-def load_checkpoint(path, kind=None):
-    """A checkpoint's content, on the CPU; nothing in it is executed. Raises UserError if it is missing, damaged or of another kind."""
-    path = Path(path)
-    if path.is_dir():
-        path = path / "last.pt"
-    if not path.exists():
-        raise UserError(f"there is no checkpoint {path}; train one first (python train_clip.py, then python train_vlm.py)")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.testzip() is not None:
-                raise zipfile.BadZipFile
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        found, made_with = content["kind"], content["format"]
-        content["config"], content["model"]
-    except (zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError, OSError, ValueError):
-        raise UserError(f"{path} is no checkpoint of tinyvlm or is damaged; train it again or name another file")
-    if made_with != FORMAT:
-        raise UserError(f"{path} has format {made_with}, this code reads {FORMAT}; use the code that wrote it")
-    if kind and found != kind:
-        raise UserError(f"{path} holds a {found} model, but a {kind} model is wanted; name another file")
-    return content
-
-
-def load_weights(module, weights, path):
-    """Load strictly. Raises UserError with the first name and the count of missing, extra, misshaped or non-finite tensors."""
-    own = module.state_dict()
-    faults = [f"{name} is missing" for name in own if name not in weights] + [f"{name} is extra" for name in weights if name not in own]
-    for name in own.keys() & weights.keys():
-        if own[name].shape != weights[name].shape:
-            faults.append(f"{name} has shape {tuple(weights[name].shape)} instead of {tuple(own[name].shape)}")
-        elif not weights[name].isfinite().all():
-            faults.append(f"{name} is not finite")
-    if faults:
-        raise UserError(f"{path} does not fit this model: {sorted(faults)[0]} ({len(faults)} in all); name the checkpoint of this architecture")
-    module.load_state_dict(weights)
-
-
-def config_from(config_class, values, path):
-    """The config that a checkpoint was trained with. Raises UserError if its fields are not this code's."""
-    names = {f.name for f in dataclasses.fields(config_class)}
-    if set(values) != names:
-        odd = sorted(set(values) ^ names)
-        raise UserError(f"{path} was written by another version (setting {odd[0]!r}, {len(odd)} in all); train it again")
-    return config_class(**values)
-
-
-def check_resume(config, saved, free, path):
-    """--resume goes on with the settings the run began with: UserError that lists the differences; `free` may differ."""
-    now = dataclasses.asdict(config)
-    other = [f"{k} {saved.get(k)!r} then, {now[k]!r} now" for k in now if k not in free and saved.get(k) != now[k]]
-    if other:
-        raise UserError(f"{path} was trained with other settings ({'; '.join(other)}); give the same, or leave out --resume")
-
-
 # ---------------------------------------------------------------- what is shown
 
 
-def bar(total, start, label):
-    """tqdm, with one line at the end only where the output is no terminal."""
+def bar(total, start, label, shown=True):
+    """tqdm; where the output is no terminal, a line every half minute."""
     from tqdm import tqdm
 
-    return tqdm(total=total, initial=start, desc=label, unit="step", dynamic_ncols=True, mininterval=0.5 if sys.stderr.isatty() else 30)
+    pause = 0.5 if sys.stderr.isatty() else 30
+    return tqdm(total=total, initial=start, desc=label, unit="step", dynamic_ncols=True, mininterval=pause, disable=not shown)
 
 
 def print_table(title, rows):
@@ -293,7 +263,3 @@ def print_table(title, rows):
         span = f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
         print(f"  {name:28}{value:8.3f}  {span:>17}{items:>8}  {meaning}")
     print()
-
-
-def write_metrics(folder, metrics):
-    write_atomically(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())

@@ -33,14 +33,23 @@ class VLM(nn.Module):
 
     def lesson(self, batch):
         """What the projector has to learn besides the decoder's loss, about the pictures it saw last: a scalar, 0 for most projectors."""
-        return self.projector.lesson(batch.description) if hasattr(self.projector, "lesson") else 0.0
+        has_one = hasattr(self.projector, "lesson")
+        return self.projector.lesson(batch.description) if has_one else torch.zeros((), device=batch.text.device)
 
     def fuse(self, prefix, text, position):
         """[BOS], prefix (b, n, d) and text (b, t) as one row of embeddings (b, 1 + n + t, d)."""
         words = self.decoder.embed(F.pad(text, (1, 0), value=BOS), F.pad(position, (1, 0)))
         return torch.cat([words[:, :1], prefix, words[:, 1:]], 1)
 
-    def forward(self, prefix, there, batch):
+    def forward(self, batch, from_words=False):
+        """What a training step needs: the loss of each text token (b, t), and the projector's lesson, a scalar.
+
+        from_words: in the place of the picture stand words that describe it.
+        """
+        prefix, there = self.read(batch.description) if from_words else (self.see(batch.pixels), None)
+        return self.losses(prefix, there, batch), torch.zeros((), device=prefix.device) if from_words else self.lesson(batch)
+
+    def losses(self, prefix, there, batch):
         """Loss for each text token (b, t), 0 where `batch.learn` is False: natural-log cross-entropy.
 
         prefix: (b, n, d) image tokens or words; there: (b, n) bool or None. The last prefix position predicts the first word.

@@ -1,0 +1,49 @@
+"""Two small trained runs that several test files look at, and ways to run scripts as the shell does."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import train_clip
+import train_vlm
+
+ROOT = Path(__file__).parent.parent
+SMALL = dict(dim=16, depth=1, heads=1, text_dim=16, text_depth=1, text_heads=1, embed_dim=16)
+CLIP_ARGS = SMALL | dict(steps=6, batch_size=8, eval_items=512, eval_every=2, log_every=1)
+VLM_ARGS = dict(steps=6, batch_size=4, dim=32, depth=1, heads=1, shares="0.5,0.17,0.33", eval_every=2, eval_items=4, log_every=1)
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clip")
+    train_clip.main(train_clip.Config(out=str(folder), **CLIP_ARGS))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def vlm_folder(clip_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vlm")
+    train_vlm.main(train_vlm.Config(out=str(folder), clip=str(clip_folder), queries=4, **VLM_ARGS))
+    return folder
+
+
+def flags(**settings):
+    """Settings as command-line words."""
+    return [word for name, value in settings.items() for word in ("--" + name.replace("_", "-"), str(value))]
+
+
+def start(*words, **options):
+    """A script as a process of its own, its output kept."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | options.pop("env", {})
+    words = [sys.executable, *(str(ROOT / w) if str(w) in ("train_clip.py", "train_vlm.py", "sample.py", "evaluate.py") else str(w) for w in words)]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **{"cwd": ROOT} | options)
+
+
+def command(*words, **options):
+    """Run a script to its end: (exit code, stdout, stderr)."""
+    process = start(*words, **options)
+    stdout, stderr = process.communicate(timeout=300)
+    return process.returncode, stdout, stderr
