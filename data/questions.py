@@ -136,6 +136,11 @@ def roll_flat(dice, stream, sides, each):
     return big * np.asarray(sides) >> 31
 
 
+def chance(world, family, answers):
+    """What a guess is right in: 1 / (number of answers), but where not all is equally frequent (World.prior) the share of the most frequent answer."""
+    return CHANCE[family] if world.prior == "uniform" else float(np.bincount(answers.reshape(-1)).max() / answers.size)
+
+
 def pair_questions(world, seed, split, family, pair_indices):
     """The question of `family` about pairs (2k, 2k+1), k in pair_indices: Pairs of those where there is one."""
     even = 2 * np.asarray(pair_indices, np.int64)

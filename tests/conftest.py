@@ -1,5 +1,8 @@
 """Two small trained runs that several test files look at, and ways to run scripts as the shell does."""
 
+import contextlib
+import importlib
+import io
 import os
 import subprocess
 import sys
@@ -9,6 +12,7 @@ import pytest
 
 import train_clip
 import train_vlm
+from tinyvlm.config import run_script
 
 ROOT = Path(__file__).parent.parent
 SMALL = dict(dim=16, depth=1, heads=1, text_dim=16, text_depth=1, text_heads=1, embed_dim=16)
@@ -47,3 +51,18 @@ def command(*words, **options):
     process = start(*words, **options)
     stdout, stderr = process.communicate(timeout=300)
     return process.returncode, stdout, stderr
+
+
+def in_process(*words):
+    """The same without a new process, which takes seconds to start: (exit code, stdout, stderr)."""
+    module, stdout, stderr = importlib.import_module(words[0].removesuffix(".py")), io.StringIO(), io.StringIO()
+    arguments, sys.argv = sys.argv, list(map(str, words))
+    try:
+        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+            run_script(module.main, module.Config, module.__doc__)
+        code = 0
+    except SystemExit as end:
+        code = end.code
+    finally:
+        sys.argv = arguments
+    return code, stdout.getvalue(), stderr.getvalue()

@@ -19,7 +19,7 @@ import torch
 import sample
 import train_clip
 import train_vlm
-from conftest import CLIP_ARGS, ROOT, VLM_ARGS, command, flags, start
+from conftest import CLIP_ARGS, ROOT, VLM_ARGS, command, flags, in_process, start
 from tinyvlm import files
 from tinyvlm.config import Stopped, UserError
 
@@ -267,7 +267,7 @@ def test_wrong_contents_are_named(clip_folder, vlm_folder, tmp_path):
 def test_scripts_refuse_what_does_not_fit_and_touch_nothing(clip_folder, vlm_folder, tmp_path):
     def refused(words, named):
         before = {folder: state(folder) for folder in (clip_folder, vlm_folder)}
-        code, _, stderr = command(*words)
+        code, _, stderr = in_process(*words)
         assert code == 2 and stderr.count("\n") == 1 and stderr.startswith("error: ") and named in stderr, stderr
         assert before == {folder: state(folder) for folder in before}
 

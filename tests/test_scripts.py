@@ -5,12 +5,13 @@ import re
 
 import pytest
 import torch
+from PIL import Image
 
 import evaluate
 import sample
 import train_clip
 import train_vlm
-from conftest import CLIP_ARGS, ROOT, VLM_ARGS, command
+from conftest import CLIP_ARGS, ROOT, VLM_ARGS, command, in_process
 from tinyvlm import config as settings
 from tinyvlm import files
 from tinyvlm.projectors import PROJECTORS
@@ -67,8 +68,6 @@ def test_recipes_of_the_literature_are_a_flag_away(clip_folder, tmp_path, stages
 
 
 def test_sampler_with_both_kinds_of_checkpoint_and_every_kind_of_picture(clip_folder, vlm_folder, tmp_path, capsys):
-    from PIL import Image
-
     for folder in (clip_folder, vlm_folder):
         page = sample.main(sample.Config(checkpoint=str(folder), items=2, out=str(tmp_path / "page.png")))
         assert Image.open(page).width > 100
@@ -131,6 +130,10 @@ def test_comparison_is_paired_and_of_like_with_like(clip_folder, vlm_folder, tmp
     [
         (["train_clip.py", "--steps", "0"], "--steps"),
         (["train_clip.py", "--steps", "1e3"], "--steps"),
+        (["train_clip.py", "--steps", "-5"], "--steps"),
+        (["train_clip.py", "--seed", "-1"], "--seed"),
+        (["train_clip.py", "--lr", "inf"], "--lr"),
+        (["train_clip.py", "--learning-rate", "1"], "--learning-rate"),
         (["train_clip.py", "--lr", "nan"], "--lr"),
         (["train_clip.py", "--lr", "-1"], "--lr"),
         (["train_clip.py", "--batch-size", "1"], "--batch-size"),
@@ -162,19 +165,31 @@ def test_comparison_is_paired_and_of_like_with_like(clip_folder, vlm_folder, tmp
         (["evaluate.py", "one", "two"], "two"),
     ],
 )
-def test_bad_input_gets_one_line_and_exit_code_2(words, named, tmp_path):
+def test_bad_input_gets_one_line_and_exit_code_2(words, named, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
     out = [] if "--out" in words or words[0] in ("sample.py", "evaluate.py") else ["--out", tmp_path / "run"]
-    code, stdout, stderr = command(*words, *out)
+    code, stdout, stderr = in_process(*words, *out)
     assert code == 2 and stderr.startswith("error: ") and stderr.count("\n") == 1 and named in stderr, stderr
+
+
+def test_the_shell_sees_the_same_exit_codes():
+    for words, wanted in ((["train_clip.py", "--steps", "0"], 2), (["evaluate.py", "--help"], 0)):
+        code, stdout, stderr = command(*words)
+        assert code == wanted and bool(stdout) == (code == 0) and stderr.count("\n") == (code == 2)
 
 
 def test_bad_pictures_and_questions(vlm_folder, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "empty.png").write_bytes(b"")
+    Image.new("1", (9000, 8000)).save(tmp_path / "huge.png")
+    Image.new("RGB", (90, 40), "red").save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:60])
     for words, named in (
         (["--image", tmp_path / "none.png"], "none.png"),
         (["--image", tmp_path / "text.png"], "text.png"),
         (["--image", tmp_path / "empty.png"], "empty.png"),
+        (["--image", tmp_path / "huge.png"], "64 megapixels"),
+        (["--image", tmp_path / "cut.png"], "cut.png"),
         (["--image", tmp_path], str(tmp_path)),
         (["--question", "why " * 100], "--question"),
     ):
@@ -191,8 +206,9 @@ def test_resume_with_other_settings_lists_them(clip_folder):
 
 
 @pytest.mark.parametrize("script", ["train_clip.py", "train_vlm.py", "sample.py", "evaluate.py"])
-def test_help_explains_every_flag(script):
-    code, stdout, _ = command(script, "--help", env={"COLUMNS": "400"})
+def test_help_explains_every_flag(script, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    code, stdout, _ = in_process(script, "--help")
     module = {"train_clip.py": train_clip, "train_vlm.py": train_vlm, "sample.py": sample, "evaluate.py": evaluate}[script]
     assert code == 0
     said = " ".join(stdout.split("options:")[1].split())
@@ -210,7 +226,7 @@ def test_help_explains_every_flag(script):
 def test_readme_commands_flags_and_files_exist():
     text = (ROOT / "README.md").read_text() + (ROOT / "data" / "README.md").read_text()
     classes = {"train_clip.py": train_clip.Config, "train_vlm.py": train_vlm.Config, "sample.py": sample.Config, "evaluate.py": evaluate.Config}
-    commands = re.findall(r"python (\S+\.py)([^\n`#]*)", text)
+    commands = re.findall(r"(?:python|torchrun --nproc-per-node \S+) (\S+\.py)([^\n`#]*)", text)
     assert len(commands) >= 5
     for script, rest in commands:
         assert (ROOT / script).exists(), script

@@ -112,7 +112,7 @@ def vqa_exam(speaker, world, seed, split, families, pairs):
         wanted = language.texts(language.reply(rows, found.answers.reshape(-1)))
         seeing, other = zip(*speaker.ask(scenes, columns(asked, otherwise)))
         blind = [row[0] for row in speaker.ask(scenes, columns(asked), blind=True)]
-        chance = questions.CHANCE[family]
+        chance = questions.chance(world, family, found.answers)
         result[family] = tuple(metrics.share(metrics.is_right(said, wanted), indices // 2, "", chance) for said in (seeing, blind, other))
         record += list(zip(indices.tolist(), asked, wanted, seeing))
     return result, record
@@ -120,11 +120,8 @@ def vqa_exam(speaker, world, seed, split, families, pairs):
 
 def vqa_mean(families, which):
     """The mean over families of vqa_exam's result, 0 seeing, 1 blind, 2 in other words: Score."""
-    return metrics.mean_of([scores[which] for scores in families.values()], "mean of families", mean_chance(families))
-
-
-def mean_chance(families):
-    return float(np.mean([questions.CHANCE[family] for family in families]))
+    scores = [scores[which] for scores in families.values()]
+    return metrics.mean_of(scores, "", float(np.mean([score.chance for score in scores])))
 
 
 def pope_exam(speaker, world, seed, split, items):
