@@ -128,7 +128,8 @@ def examine_vlm(subject, config, families):
     presence = exam.pope_exam(speaker, *where, config.split, config.items)
     for kind, forms in presence.items():
         sections[f"presence, {kind} negatives"] = forms["words"]
-    sections["presence, from logits instead of words"] = {f"{kind} {n}": forms["logits"][n] for kind, forms in presence.items() for n in ("accuracy", "f1", "yes_rate")}
+    logits = {f"{kind} {name}": score for kind, forms in presence.items() for name, score in forms["logits"].items()}
+    sections["presence, from logits instead of words"] = {name: score for name, score in logits.items() if name.split()[1] in ("accuracy", "f1", "yes_rate")}
     for split in ("test", "more") + ("held_out", "control") * bool(subject.world.held_out):
         sections[f"where from: {split}"] = exam.transfer_exam(speaker, *where, split, config.items // 2)
     print(f"\n{subject.path}: {speaker.answers:,} answers, {speaker.answers / speaker.seconds:.0f} answers/s")

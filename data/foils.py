@@ -34,8 +34,13 @@ class Foils:
 
 
 def take(scenes, keep):
-    """Those scenes that `keep` (a mask or indices) names."""
+    """Those scenes that `keep` (a mask, indices or a slice) names."""
     return Scenes(scenes.objects[keep], scenes.edit[keep], scenes.style[keep], scenes.backdrop[keep])
+
+
+def joined(parts):
+    """Several Scenes as one."""
+    return Scenes(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("objects", "edit", "style", "backdrop")))
 
 
 def foils(world, seed, split, kind, number):
@@ -50,9 +55,8 @@ def foils(world, seed, split, kind, number):
         found.append(Foils(take(scenes, keep), true[keep], false[keep]))
     if sum(len(f.true) for f in found) < number:
         raise ValueError(f"this world has too few pictures for foils of the kind {kind!r}; it takes more objects in a picture")
-    join = lambda get: np.concatenate([get(f) for f in found])[:number]
-    scenes = Scenes(*(join(lambda f, name=name: getattr(f.scenes, name)) for name in ("objects", "edit", "style", "backdrop")))
-    return Foils(scenes, join(lambda f: f.true), join(lambda f: f.false))
+    true, false = (np.concatenate([getattr(f, side) for f in found])[:number] for side in ("true", "false"))
+    return Foils(take(joined([f.scenes for f in found]), slice(number)), true, false)
 
 
 def told(objects, dice, kind):
@@ -110,8 +114,8 @@ def counterfactuals(world, seed, split, contrast, number):
         first.append(take(one, suits))
         second.append(take(two, suits))
         if sum(len(s.objects) for s in first) >= number:
-            pair = [Scenes(*(np.concatenate([getattr(s, f) for s in side])[:number] for f in ("objects", "edit", "style", "backdrop"))) for side in (first, second)]
-            return *pair, pair[0].objects, pair[1].objects
+            one, two = (take(joined(side), slice(number)) for side in (first, second))
+            return one, two, one.objects, two.objects
     raise ValueError(f"this world has too few pictures for the contrast {contrast!r}; it takes more objects in a picture")
 
 
@@ -130,8 +134,8 @@ def presence(world, seed, split, indices):
     """POPE (Li et al. 2023) about these samples: statements "there is a SHAPE" (n, 4, 10): one that is there, then an absent one drawn at
     random, the absent one most frequent in training, and the absent one that training shows most often beside what is there.
 
-    Frequencies are counted in 4,096 training scenes of seed 0, so that models of all seeds are asked the same. (In a uniform world they differ by chance alone, so that the three kinds of negatives
-    are of equal difficulty there; see World.prior.)
+    Frequencies are counted in 4,096 training scenes of seed 0, so that models of all seeds are asked the same. (In a uniform world they differ by
+    chance alone, so that the three kinds of negatives are of equal difficulty there; see World.prior.)
     """
     objects = sample(world, seed, split, indices).objects
     known = sample(world, 0, "train", np.arange(0, 8192, 2)).objects

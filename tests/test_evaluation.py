@@ -109,7 +109,8 @@ def test_counterfactuals_are_true_of_their_own_picture_only(contrast):
     for here, there, a, b in zip(one.objects, two.objects, first, second):
         says = lambda caption, scene: language.caption_truth(caption[None], scene[None])[0, 0] and (caption > 0).any(1).sum() == (scene > 0).any(1).sum()
         assert says(a, here) and says(b, there) and not says(a, there) and not says(b, here)
-    words = [[sorted(text.replace(" , ", " ").replace(" and ", " ").replace("an ", "a ").split()) for text in language.texts(language.caption(c))] for c in (first, second)]
+    plain = lambda text: sorted(text.replace(" , ", " ").replace(" and ", " ").replace("an ", "a ").split())
+    words = [[plain(text) for text in language.texts(language.caption(things))] for things in (first, second)]
     assert all((x == y) == (contrast != "one_more_or_less") for x, y in zip(*words))  # the same words in another order
     for scenes in (one, two):
         assert set(checksum(scenes.objects) % 4) == {3}  # still of the test split
@@ -249,8 +250,8 @@ def test_models_that_cannot_see_stay_at_chance(family):
 
 @pytest.mark.parametrize("family", questions.FAMILIES)
 def test_models_that_cannot_read_stay_at_chance(family):
-    """The picture without the question. What it shows is known (of two objects one was asked for; two or three are alike, or one or none is meant), which leaves
-    one half where there are more than two answers, and nothing where there are two."""
+    """The picture without the question: its answers are known (the colours of the two that were swapped; how many are alike, if many are meant),
+    which leaves one half where there are more than two answers, and nothing where there are two."""
     bound = dict(colour=0.5, shape=0.5, count=0.5).get(family, questions.CHANCE[family])
     assert learned(bag_of_objects, "val", "test", family, 1000) <= bound + 0.01
 

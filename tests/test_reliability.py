@@ -309,7 +309,8 @@ def test_a_full_disk_leaves_the_file_before(tmp_path):
     probe = tmp_path.parent / "probe"
     train_clip.main(train_clip.Config(out=str(probe), **CLIP_ARGS | dict(steps=2)))
     kib = int(2.6 * (probe / "last.pt").stat().st_size + size) // 1024
-    script = f"mount -t tmpfs -o size={kib}k none {tmp_path} && {train}; echo code $?; ls {tmp_path}; {sys.executable} -c \"from tinyvlm import files; print('step', files.load_checkpoint('{tmp_path}')['step'])\""
+    look = f"{sys.executable} -c \"from tinyvlm import files; print('step', files.load_checkpoint('{tmp_path}')['step'])\""
+    script = f"mount -t tmpfs -o size={kib}k none {tmp_path} && {train}; echo code $?; ls {tmp_path}; {look}"
     done = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert "code 1" in done.stdout and "No space left" in done.stderr and "Traceback" not in done.stderr, done.stderr[-500:]
     assert "step 2" in done.stdout and ".tmp" not in done.stdout

@@ -250,3 +250,13 @@ def test_no_import_goes_upwards():
                     assert module in allowed, path
                 if module in ("matplotlib", "PIL"):
                     assert path.name == "plots.py", path
+
+
+def test_readme_numbers_are_those_that_were_measured():
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("numbers_of_readme", ROOT / "experiments" / "readme_numbers.py")
+    numbers = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(numbers)
+    results = json.loads((ROOT / "experiments" / "results.json").read_text())
+    assert numbers.section(results) in (ROOT / "README.md").read_text()

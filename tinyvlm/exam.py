@@ -163,8 +163,8 @@ def transfer_exam(speaker, world, seed, split, items, each=7):
 def heat(model, pixels, asked, said):
     """Where the first word of each answer came from: (b, 14, 14), the strongest patch of each picture is 1.
 
-    |gradient x token| of the word's log-probability for each patch token of the encoder: unlike attention maps it reads alike through every projector. Shrikumar et al.,
-    "Not just a black box" (2016).
+    |gradient x token| of the word's log-probability for each patch token of the encoder: unlike attention maps it reads alike through every
+    projector. Shrikumar et al., "Not just a black box" (2016).
     """
     tokens = model.look(pixels).detach().requires_grad_()
     prefix, prompts = model.projector(tokens), to_prompts(asked, pixels.device)

@@ -68,7 +68,7 @@ def retrieval_exam(ranker, world, seed, split, items, silent=(PLACE,), among=256
         both, chance = hits["to_caption", k] + hits["to_picture", k], k * chance_of_one
         result[f"r_at_{k}"] = metrics.share(both, np.tile(scene[:among], 2), f"R@{k} of {len(small)}, both ways", min(chance, 1.0))
         for name, meaning in (("to_caption", "from picture to caption"), ("to_picture", "from caption to picture")):
-            result[f"r_at_{k}_{name}"] = metrics.share(hits[name, k], scene[:among], f"from picture {name}" if name == "to_caption" else "from caption to picture")
+            result[f"r_at_{k}_{name}"] = metrics.share(hits[name, k], scene[:among], meaning)
     return result
 
 
