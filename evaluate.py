@@ -19,14 +19,14 @@ import train_clip
 import train_vlm
 from data import foils, language, questions
 from data.render import render
-from data.scene import SPLITS, sample
+from data.scene import SPLITS, TooPoor, sample
 from tinyvlm import exam, exam_clip, files, metrics, plots, run
 from tinyvlm.config import UserError, run_script, setting
 
 
 @dataclasses.dataclass
 class Config:
-    checkpoint: str = setting("runs/vlm-qformer", "checkpoint, or its folder, of train_clip.py or train_vlm.py", positional=True)
+    checkpoint: str = setting("", "checkpoint, or its folder, of train_clip.py or train_vlm.py; if empty runs/vlm-qformer", positional=True)
     compare: tuple = setting((), "several checkpoints of one kind, side by side")
     split: str = setting("test", "which pictures", choices=SPLITS)
     items: int = setting(500, "pictures for captions and questions of each family (two pictures a minimal pair)", low=20, high=20000)
@@ -52,18 +52,21 @@ class Subject:
 def main(config):
     """Examine, print, write; returns {section: {name: Score}}, or one of these for each checkpoint that is compared."""
     device, families = run.pick_device(config.device), families_of(config)
-    subjects = [open_subject(path, device, config) for path in config.compare or [config.checkpoint]]
+    if config.compare and (config.checkpoint or len(set(config.compare)) < max(len(config.compare), 2)):
+        raise UserError("--compare takes two or more different checkpoints and no other one; name each once, behind --compare")
+    path = config.checkpoint or "runs/vlm-qformer"
+    subjects = [open_subject(path, device, config) for path in config.compare or [path]]
     check_alike(subjects, config)
-    folder = files.open_folder(config.out or ("runs/compare" if config.compare else str(folder_of(config.checkpoint))))
+    folder = files.open_folder(config.out or ("runs/compare" if config.compare else str(folder_of(path))))
     reports = [examine(subject, config, families) for subject in subjects]
     if config.compare:
         write_comparison(subjects, [sections for sections, _ in reports], config, folder)
         return [sections for sections, _ in reports]
     [(sections, (pixels, lines))] = reports
-    for title, scores in sections.items():
-        run.print_table(title, [metrics.table_row(name, score) for name, score in scores.items()])
     write_report(subjects[0], sections, config, folder)
     plots.page(pixels, lines, folder / "report.png")
+    for title, scores in sections.items():
+        run.print_table(title, [metrics.table_row(name, score) for name, score in scores.items()])
     print(f"{folder}/report.md has these tables, report.png the best and the worst cases")
     return sections
 
@@ -104,13 +107,15 @@ def check_alike(subjects, config):
     for other in subjects[1:]:
         if other.kind != subjects[0].kind or other.world != subjects[0].world:
             raise UserError(f"{other.path} is another kind of model, or of another world, than {subjects[0].path}; compare like with like")
+        if config.split == "train" and other.seed != subjects[0].seed:
+            raise UserError(f"{other.path} has other training pictures than {subjects[0].path}; choose another --split")
 
 
 def examine(subject, config, families):
     """{section: {name: Score}}, and the best and worst cases as a page."""
     try:
         return (examine_vlm if subject.kind == "vlm" else examine_clip)(subject, config, families)
-    except ValueError as error:  # the world, or the split, has nothing to ask
+    except TooPoor as error:
         raise UserError(f"--split {config.split} cannot be used here: {error}; choose another --split, other --families or fewer --items")
 
 
@@ -149,7 +154,9 @@ def vlm_cases(subject, config, captions, scenes, record, each=4):
         drawn = render(subject.world, foils.take(scenes, chosen), subject.image_size, subject.device)
         for k, picture in zip(chosen, drawn):
             pixels.append(picture)
-            lines.append([[(title, None)], plots.judged_caption(captions[k], scenes.objects[k])])
+            truth = language.text(language.caption(foils.without_places(scenes.objects[[k]]))[0])
+            true_line = [] if tables[k][3] else [[(f"true is {truth}", None)]]
+            lines.append([[(title, None)], plots.judged_caption(captions[k], scenes.objects[k]), *true_line])
 
     def show_answers(title, chosen):
         if not chosen:
@@ -178,13 +185,15 @@ def spread_out(items, number):
 
 def examine_clip(subject, config, families):
     ranker = exam_clip.Ranker(subject.model, subject.world, subject.image_size, subject.device)
-    where = subject.world, subject.seed
+    where, limit = (subject.world, subject.seed), subject.model.text.position.num_embeddings
+    if exam_clip.longest_caption(*where, config.split, config.items) > limit:
+        raise UserError(f"--split {config.split} has captions with places of more than {limit} tokens, the limit of this text tower; choose another --split")
     sections = {f"pictures and captions ({config.split})": exam_clip.retrieval_exam(ranker, *where, config.split, config.items)}
     first = sections[f"pictures and captions ({config.split})"]
     first["minimal pairs"] = exam_clip.pair_exam(ranker, *where, config.split, config.items)
     first["modality gap"] = exam_clip.gap_exam(ranker, *where, config.split, config.items)
     sections["longer captions, with places"] = exam_clip.retrieval_exam(ranker, *where, config.split, config.items, silent=())
-    sections["zero-shot"] = exam_clip.zero_shot_exam(ranker, *where)
+    sections["zero-shot (test, pictures of one object)"] = exam_clip.zero_shot_exam(ranker, *where)
     for contrast, scores in exam_clip.winoground_exam(ranker, *where, config.split, config.items).items():
         sections[f"Winoground, {contrast.replace('_', ' ')}"] = scores
     kinds = exam_clip.foil_exam(ranker, *where, config.split, config.items)
@@ -200,7 +209,7 @@ def examine_clip(subject, config, families):
 def clip_cases(ranker, subject, config, each=6, among=256):
     """The pictures whose own caption ranks lowest, and highest, among 256, and where its cosine came from."""
     scenes = sample(subject.world, subject.seed, config.split, np.arange(0, 2 * among, 2))
-    things = exam_clip.without(scenes.objects, 3)
+    things = foils.without_places(scenes.objects)
     captions = ranker.captions(things)
     cosines = ranker.pictures(scenes) @ captions.T
     true, words = language.caption_truth(things, scenes.objects).T, language.texts(language.caption(things))
@@ -233,8 +242,11 @@ def write_report(subject, sections, config, folder):
     files.write_atomically(folder / "report.json", (json.dumps(content, indent=1) + "\n").encode())
     text = [f"# {', '.join(f'{k} {v}' for k, v in subject.about.items())}; split {config.split}", ""]
     for title, scores in content["sections"].items():
-        text += [f"## {title}", "", "| | value | 95 % | items | chance |", "| --- | --- | --- | --- | --- |"]
-        text += [f"| {n} | {s['value']:.3f} | {s['low']:.3f} to {s['high']:.3f} | {s['items']:g} | {s.get('chance', '')} |" for n, s in scores.items()] + [""]
+        text += [f"## {title}", "", "| | value | 95 % | items | chance | |", "| --- | --- | --- | --- | --- | --- |"]
+        for name, s in scores.items():
+            meaning = sections[title][name].meaning
+            text.append(f"| {name} | {s['value']:.3f} | {s['low']:.3f} to {s['high']:.3f} | {s['items']:g} | {s.get('chance', '')} | {meaning} |")
+        text.append("")
     files.write_atomically(folder / "report.md", "\n".join(text).encode())
 
 
@@ -255,9 +267,9 @@ def write_comparison(subjects, reports, config, folder):
             text.append(f"| {name} | {' | '.join(cells)} |")
             content[title][name] = dict(zip(names, entry))
         text.append("")
-    print("\n".join(text))
     files.write_atomically(folder / "compare.md", "\n".join(text).encode())
     files.write_atomically(folder / "compare.json", (json.dumps(content, indent=1) + "\n").encode())
+    print("\n".join(text))
     print(f"{folder}/compare.md has these tables")
 
 

@@ -131,6 +131,8 @@ def questions_for(config, world, trained, scenes, indices, b):
     """Columns of (question, right answer or None), one for each picture."""
     if config.question:
         text = ask_nicely(config.question)
+        if not text:
+            raise UserError("--question is empty; ask something, or leave it out")
         if len(tokenizer.encode(text)) > MAX_WORDS - 8:
             raise UserError(f"--question is longer than {MAX_WORDS - 8} tokens (unknown words are spelled byte by byte); ask a shorter one")
         return [[(text, truth_of(text, scenes, k)) for k in range(b)]]

@@ -80,6 +80,7 @@ def main(config):
     device = processes.device
     data = PairsForCLIP(world_of(config), config.seed, config.image_size, device)
     model = build(config).to(device)
+    processes.part(np.arange(config.batch_size))  # does it divide?
     folder = files.open_folder(config.out, lock=processes.is_first)
 
     # 2. Optimiser, or the run that is to go on.
@@ -96,7 +97,6 @@ def main(config):
             files.unlock(folder)
             return json.loads((folder / "metrics.json").read_text())
     if processes.is_first:
-        files.begin(folder, config, start)
         ceiling = metrics.plain_ceiling(data.batch("train", np.arange(config.batch_size)).tokens)
         print(f"{sum(p.numel() for p in model.parameters()):,} parameters on {device}; {config.world} world; loss {config.loss}")
         print(f"best accuracy that the plain loss can reach on such a batch of {config.batch_size}: {ceiling:.3f} (identical captions)")
@@ -116,6 +116,8 @@ def main(config):
             positives = batch.positives if processes.size == 1 else data.positives("train", indices)
             loss = LOSSES[config.loss](image, text, scale, positives)
             run.update(optimisers, list(model.parameters()), loss, step)
+            if processes.is_first and step == start:  # from here on it is this run's folder: a run that cannot even begin leaves an older one as it was
+                files.begin(folder, config, start)
             model.cap_scale()
             seconds += time.time() - began
 
@@ -135,7 +137,8 @@ def main(config):
             if stopping:
                 break
     progress.close()
-    if stopping:
+    if stopping or stop.caught:
+        processes.leave()  # the first process has saved before anybody goes
         raise run.stopped(stop.caught, done)
 
     # 4. The test split: table, metrics, pictures.

@@ -129,6 +129,7 @@ def main(config):
     if config.blind >= config.questions:
         raise UserError(f"--blind {config.blind} leaves no question with a picture; give more --questions or --blind 0")
     stages = plan(config)
+    processes.part(np.arange(config.batch_size))  # does it divide?
     folder = files.open_folder(config.out, lock=processes.is_first)
     saved = files.load_checkpoint(folder / "last.pt", "vlm") if config.resume else None
     encoder, weights = (saved["encoder"], None) if saved else encoder_of(config)
@@ -151,7 +152,6 @@ def main(config):
             files.unlock(folder)
             return json.loads((folder / "metrics.json").read_text())
     if processes.is_first:
-        files.begin(folder, config, start)
         print(f"{sum(p.numel() for p in model.parameters()):,} parameters on {device}; {config.world} world; {model.projector.num_tokens} image tokens")
 
     # 3. The loop, stage after stage: picture (or words), projector, decoder, loss, step.
@@ -174,6 +174,8 @@ def main(config):
             # The mean over all words of the whole batch, whichever process they are in.
             loss = losses.sum() * processes.size / processes.total(batch.learn.sum()) + lesson
             run.update(optimisers, list(model.parameters()), loss, step)
+            if processes.is_first and step == start:  # from here on it is this run's folder: a run that cannot even begin leaves an older one as it was
+                files.begin(folder, config, start)
             took = time.time() - began
             seconds, seeing = seconds + took, seeing + took * (not is_language)
 
@@ -195,7 +197,8 @@ def main(config):
             if stopping:
                 break
     progress.close()
-    if stopping:
+    if stopping or stop.caught:
+        processes.leave()  # the first process has saved before anybody goes
         raise run.stopped(stop.caught, done)
 
     # 4. The test split: table, metrics, pictures.
@@ -245,8 +248,9 @@ def test(model, data, config):
     captions, _, _ = caption_exam(speaker, data.world, data.seed, "test", 2 * config.eval_items)
     families, _ = vqa_exam(speaker, data.world, data.seed, "test", questions.FAMILIES, config.eval_items)
     model.train()
-    rows = [metrics.table_row(name.replace("_", " "), captions[name]) for name in ("fact_f1", "exact_caption", "unparseable", "chair_i", "chair_s")]
-    numbers = {name: captions[name].value for name in ("fact_f1", "fact_precision", "fact_recall", "exact_caption", "unparseable", "chair_i", "chair_s")}
+    rows = [metrics.table_row(name.replace("_", " "), captions[name]) for name in ("fact_f1", "exact_caption", "unparseable", "chair_i", "misdescribed_i")]
+    kept = ("fact_f1", "fact_precision", "fact_recall", "exact_caption", "unparseable", "chair_i", "chair_s", "misdescribed_i", "misdescribed_s")
+    numbers = {name: captions[name].value for name in kept}
     for family, (seeing, blind, _) in families.items():
         rows.append(metrics.table_row(f"VQA {family}", seeing, f"blind {blind.value:.3f}"))
         numbers[f"vqa_{family}"], numbers[f"vqa_blind_{family}"] = seeing.value, blind.value

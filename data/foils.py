@@ -2,10 +2,11 @@
 
 `foils` is SugarCrepe in this world: for a picture, a true caption and a false one, both fluent, that differ in one thing.
 `counterfactuals` is Winoground: two pictures, two captions, each true of its own picture only.
-`presence` is POPE: is there a SHAPE, for one that is there and for three that are not.
+`presence` is POPE: is there a SHAPE, half of them there and half of them not.
 
-Captions are lists of noun phrases (n, m, 4) as everywhere; `language.caption` writes them. Here they always tell all four
-attributes unless a kind needs less, and always in reading order.
+Captions are lists of noun phrases (n, m, 4) as everywhere; `language.caption` writes them, in reading order. They tell sizes, colours,
+shapes and places, but no places where attributes change hands and no sizes where one is added. Two foils can be told by their
+length: what is added makes a caption longer.
 """
 
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from data.language import EXISTENCE, KIND, WIDTH, A, caption_truth
-from data.scene import COLOUR, EDITS, PLACE, SHAPE, SIZE, Dice, Scenes, in_reading_order, sample
+from data.scene import COLOUR, EDITS, PLACE, SHAPE, SIZE, Dice, Scenes, TooPoor, in_reading_order, sample
 
 KINDS = ("replace_object", "replace_attribute", "replace_relation", "swap_object", "swap_attribute", "add_object", "add_attribute")
 CONTRASTS = {
@@ -44,17 +45,17 @@ def joined(parts):
 
 
 def foils(world, seed, split, kind, number):
-    """The first `number` pictures of a split that allow this kind of foil: Foils. ValueError if the world is too poor for it."""
+    """The first `number` pictures of a split that allow this kind of foil: Foils. TooPoor if there are too few."""
     found, start = [], 0
     while sum(len(f.true) for f in found) < number and start < 40 * number + 2000:
         indices = np.arange(start, start + 2 * number + 50, 2)  # one picture of each minimal pair
         start = indices[-1] + 2
         scenes = sample(world, seed, split, indices)
         true, false = told(scenes.objects, Dice(seed, split, indices), kind)
-        keep = np.array([not caption_truth(f[None], o[None])[0, 0] for f, o in zip(false, scenes.objects)])
+        keep = np.array([not is_true(f, o) for f, o in zip(false, scenes.objects)])
         found.append(Foils(take(scenes, keep), true[keep], false[keep]))
     if sum(len(f.true) for f in found) < number:
-        raise ValueError(f"this world has too few pictures for foils of the kind {kind!r}; it takes more objects in a picture")
+        raise TooPoor(f"this world has too few pictures for foils of the kind {kind!r}; it takes more objects in a picture")
     true, false = (np.concatenate([getattr(f, side) for f in found])[:number] for side in ("true", "false"))
     return Foils(take(joined([f.scenes for f in found]), slice(number)), true, false)
 
@@ -94,14 +95,16 @@ def told(objects, dice, kind):
         true[..., SIZE] = 0
         false = true.copy()
         false[n, i, SIZE] = 3 - objects[n, i, SIZE]
-    return true, in_reading_order(false)
+    false = in_reading_order(false)
+    return (without_places(true), without_places(false)) if kind == "swap_attribute" else (true, false)
 
 
 def counterfactuals(world, seed, split, contrast, number):
     """Two pictures each, (scenes, scenes, captions (n, m, 4), captions): caption 0 is true of picture 0 only, 1 of 1 only.
 
-    "attributes": two objects exchanged a colour, a shape or a size. "relation": they changed places. "one_more_or_less": an
-    object is gone. Both captions tell sizes, colours, shapes and places. ValueError if the world is too poor.
+    "attributes": two objects exchanged a colour, a shape or a size; the captions tell all but places. "relation": they changed places; the captions tell
+    them. "one_more_or_less": an object is gone; the caption that does not mention it is true of picture 0 only if it is read as complete. TooPoor if the
+    world is.
     """
     first, second = [], []
     for start in range(0, 64 * number + 4096, 2048):
@@ -111,12 +114,28 @@ def counterfactuals(world, seed, split, contrast, number):
         suits = np.isin(one.edit, [EDITS.index(e) for e in CONTRASTS[contrast]])
         if contrast == "one_more_or_less":
             two, suits = one_less(one)
+        if contrast == "attributes":  # where the captions are true of both pictures, as when two circles exchange their colours, they tell nothing
+            plain = [without_places(s.objects) for s in (one, two)]
+            suits = suits & np.array([not is_true(a, t) and not is_true(b, o) for a, b, o, t in zip(*plain, one.objects, two.objects)])
         first.append(take(one, suits))
         second.append(take(two, suits))
         if sum(len(s.objects) for s in first) >= number:
             one, two = (take(joined(side), slice(number)) for side in (first, second))
-            return one, two, one.objects, two.objects
-    raise ValueError(f"this world has too few pictures for the contrast {contrast!r}; it takes more objects in a picture")
+            hide = without_places if contrast == "attributes" else np.copy
+            return one, two, hide(one.objects), hide(two.objects)
+    raise TooPoor(f"this world has too few pictures for the contrast {contrast!r}; it takes more objects in a picture")
+
+
+def without_places(objects):
+    """The same things, not saying where they are."""
+    things = objects.copy()
+    things[..., PLACE] = 0
+    return things
+
+
+def is_true(caption, objects):
+    """Is a caption (m, 4) true of a scene (k, 4)?"""
+    return bool(caption_truth(caption[None], objects[None])[0, 0])
 
 
 def one_less(scenes):
@@ -131,28 +150,39 @@ def one_less(scenes):
 
 
 def presence(world, seed, split, indices):
-    """POPE (Li et al. 2023) about these samples: statements "there is a SHAPE" (n, 4, 10): one that is there, then an absent one drawn at
-    random, the absent one most frequent in training, and the absent one that training shows most often beside what is there.
+    """POPE (Li et al. 2023) about these samples: {kind of negative: (picture (k,), shape 1..8 (k,), is it there (k,))}, half of each truth.
 
-    Frequencies are counted in 4,096 training scenes of seed 0, so that models of all seeds are asked the same. (In a uniform world they differ by
-    chance alone, so that the three kinds of negatives are of equal difficulty there; see World.prior.)
+    Each picture is asked for a shape that it has not: one drawn at random, the one most frequent in training, or the one that training shows most often beside
+    what is there. For each such question the same is asked of a picture that has the shape, so that words alone are worth one half. Frequencies are counted in
+    4,096 training scenes of seed 0, so that models of all seeds are asked the same. (In a uniform world they differ by chance alone; see World.prior.)
     """
-    objects = sample(world, seed, split, indices).objects
-    known = sample(world, 0, "train", np.arange(0, 8192, 2)).objects
-    frequent = shapes_there(known).sum(0)
-    beside = shapes_there(known).T.astype(float) @ shapes_there(known)  # (8, 8)
-    dice, n = Dice(seed, split, indices), np.arange(len(objects))
-    there = shapes_there(objects)
-    among = lambda stream, allowed: np.where(allowed, dice.roll(stream, 2**31, (8,)), -1).argmax(1)
-    chosen = [
-        among("present", there),
-        among("absent", ~there),
-        np.where(there, -1, frequent[None]).argmax(1),
-        np.where(there, -1, there.astype(float) @ beside).argmax(1),
-    ]
-    rows = np.zeros((len(n), 4, WIDTH), np.int64)
-    rows[..., KIND] = EXISTENCE
-    rows[..., A.start + SHAPE] = np.stack(chosen, 1) + 1
+    there = shapes_there(sample(world, seed, split, indices).objects)
+    known = shapes_there(sample(world, 0, "train", np.arange(0, 8192, 2)).objects)
+    frequent, beside = known.sum(0), known.T.astype(float) @ known  # (8,), (8, 8)
+    wishes = dict(
+        random=Dice(seed, split, indices).roll("absent", 2**31, (8,)),
+        popular=np.tile(frequent, (len(there), 1)),
+        adversarial=there.astype(float) @ beside,
+    )
+    result = {}
+    for kind in NEGATIVES:
+        absent = np.where(there, -1, wishes[kind]).argmax(1)
+        pictures, shapes, truth = [], [], []
+        for shape in range(8):
+            without = np.flatnonzero((absent == shape) & ~there.all(1))
+            having = np.flatnonzero(there[:, shape])
+            if len(having):
+                pictures += [without, np.resize(having, len(without))]
+                shapes += [np.full(2 * len(without), shape + 1)]
+                truth += [np.zeros(len(without), bool), np.ones(len(without), bool)]
+        result[kind] = tuple(np.concatenate(parts) for parts in (pictures, shapes, truth))
+    return result
+
+
+def is_there(shapes):
+    """The statements "there is a SHAPE" for shapes (k,): (k, 10)."""
+    rows = np.zeros((len(shapes), WIDTH), np.int64)
+    rows[:, KIND], rows[:, A.start + SHAPE] = EXISTENCE, shapes
     return rows
 
 

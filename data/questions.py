@@ -12,7 +12,7 @@ import numpy as np
 from data.language import (
     A, ANSWERS, B, COLOUR_OF, COMPARE, CONTENT, COUNT, EXISTENCE, KIND, KINDS, LINK, RELATION, SHAPE_OF, SIZE_OF, UNDECIDED, WIDTH, YES, answer,
 )  # fmt: skip
-from data.scene import COLOUR, EDITS, PLACE, SHAPE, SIZE, Dice, diagonal_of, sample
+from data.scene import COLOUR, EDITS, PLACE, SHAPE, SIZE, Dice, TooPoor, diagonal_of, sample
 
 FAMILIES = KINDS[:7]  # what VQA accuracy is about; places are asked for in training only
 MIX = KINDS + ("count", "relation")  # what training asks in turn: these two are the slowest to learn
@@ -137,8 +137,8 @@ def roll_flat(dice, stream, sides, each):
 
 
 def chance(world, family, answers):
-    """What a guess is right in: 1 / (number of answers), but where not all is equally frequent (World.prior) the share of the most frequent answer."""
-    return CHANCE[family] if world.prior == "uniform" else float(np.bincount(answers.reshape(-1)).max() / answers.size)
+    """What a guess is right in: 1 / (number of answers), but where not all is equally frequent (prior, held_out) the share of the most frequent answer."""
+    return CHANCE[family] if world.prior == "uniform" and not world.held_out else float(np.bincount(answers.reshape(-1)).max() / answers.size)
 
 
 def pair_questions(world, seed, split, family, pair_indices):
@@ -175,7 +175,7 @@ def pair_questions(world, seed, split, family, pair_indices):
 def pairs(world, seed, split, family, number):
     """The first `number` minimal pairs of a family in a split, answers balanced: Pairs.
 
-    Raises ValueError if the world is too poor for the family (a relation with one object, say).
+    Raises TooPoor if the world is too poor for the family (a relation with one object, say).
     """
     found, start, chunk = [], 0, max(1024, 4 * number)
     while start < 64 * chunk:
@@ -190,4 +190,4 @@ def pairs(world, seed, split, family, number):
         if len(keep) >= number:
             keep = keep[:number]
             return Pairs(indices[keep], rows[keep], answers[keep])
-    raise ValueError(f"this world has no questions of the family {family!r}; it takes more objects in a picture")
+    raise TooPoor(f"this world has no questions of the family {family!r}; it takes more objects in a picture")

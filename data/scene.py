@@ -32,6 +32,10 @@ PRIORS = ("uniform", "zipf", "friends")
 EDITS = ("swap_colour", "swap_shape", "swap_size", "swap_place", "replace", "replace_by_twin")
 
 
+class TooPoor(ValueError):
+    """A world, or one of its splits, has nothing of a kind that was asked for."""
+
+
 @dataclass(frozen=True)
 class World:
     """The knobs that make the world easier or harder.

@@ -20,7 +20,7 @@ import sample
 import train_clip
 import train_vlm
 from conftest import CLIP_ARGS, ROOT, VLM_ARGS, command, flags, in_process, start
-from tinyvlm import files
+from tinyvlm import files, run
 from tinyvlm.config import Stopped, UserError
 
 SCRIPTS = {"train_clip": (train_clip, CLIP_ARGS), "train_vlm": (train_vlm, VLM_ARGS | dict(queries=4))}
@@ -108,31 +108,38 @@ def test_a_fault_inside_a_save_loses_nothing(task, tmp_path, monkeypatch, place)
     assert state(tmp_path) == state(reference)
 
 
+def wait_for_a_step(process, folder):
+    while not ((folder / "log.jsonl").exists() and (folder / "log.jsonl").stat().st_size):
+        assert process.poll() is None, process.communicate()[1][-500:]
+        time.sleep(0.02)
+
+
 def killed_again_and_again(name, settings, folder, kills, seed):
-    """Start a script, kill it at a random moment after its first step, go on, so many times; then let it finish."""
-    dice, done = random.Random(seed), 0
+    """Start a script, kill it at a random moment after its first step, go on, so many times; then let it finish. The last logged step at each kill."""
+    dice, at = random.Random(seed), []
     while True:
         resume = ["--resume"] if (folder / "last.pt").exists() else []
         process = start(f"{name}.py", "--out", folder, *flags(**settings), *resume, env={"OMP_NUM_THREADS": "1"})
         log = folder / "log.jsonl"
         before = log.stat().st_mtime_ns if log.exists() else 0
-        while done < kills and process.poll() is None and not (log.exists() and log.stat().st_size and log.stat().st_mtime_ns != before):
+        while len(at) < kills and process.poll() is None and not (log.exists() and log.stat().st_size and log.stat().st_mtime_ns != before):
             time.sleep(0.01)
-        if done < kills and process.poll() is None:
-            time.sleep(dice.uniform(0, 1.5))
+        if len(at) < kills and process.poll() is None:
+            time.sleep(dice.uniform(0, 1.0))
             process.kill()
             process.communicate()
-            done += 1
+            at.append(max([line["step"] for line in files.read_log(folder)], default=0))
             continue
         stdout, stderr = process.communicate(timeout=300)
         assert process.returncode == 0, stderr[-500:]
-        return done
+        return at
 
 
 def check_kills(task, tmp_path, kills):
     module, settings, _ = task
-    settings = settings | dict(steps=24, eval_every=8)
-    killed_again_and_again(module.__name__, settings, tmp_path / "killed", kills, seed=1)
+    settings = settings | dict(steps=120, eval_every=20)
+    steps = killed_again_and_again(module.__name__, settings, tmp_path / "killed", kills, seed=1)
+    assert len(steps) == kills and sum(step < settings["steps"] for step in steps) >= kills / 2  # most of them in the middle of training
     assert command(f"{module.__name__}.py", "--out", tmp_path / "whole", *flags(**settings), env={"OMP_NUM_THREADS": "1"})[0] == 0
     assert state(tmp_path / "killed") == state(tmp_path / "whole") and not list((tmp_path / "killed").glob("*.tmp"))
 
@@ -149,12 +156,20 @@ def test_twenty_kills_change_nothing(task, tmp_path):
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals_to_the_script(tmp_path, number, code):
     process = start("train_clip.py", "--out", tmp_path, *flags(**CLIP_ARGS | dict(steps=100000, eval_every=100000)))
-    while not ((tmp_path / "log.jsonl").exists() and (tmp_path / "log.jsonl").stat().st_size):
-        time.sleep(0.02)
+    wait_for_a_step(process, tmp_path)
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == code and stderr.splitlines()[-1].startswith("error: stopped after step") and "Traceback" not in stderr
     assert files.load_checkpoint(tmp_path)["step"] > 0
+
+
+def test_a_run_that_cannot_even_begin_leaves_the_folder_as_it_was(task, monkeypatch):
+    module, settings, reference = task
+    before = {p.name: p.read_bytes() for p in reference.iterdir()}
+    monkeypatch.setattr(run, "update", lambda *_: (_ for _ in ()).throw(MemoryError("no room")))
+    with pytest.raises(MemoryError):
+        module.main(module.Config(out=str(reference), **settings))
+    assert before == {p.name: p.read_bytes() for p in reference.iterdir()}
 
 
 def test_a_run_that_begins_anew_keeps_the_older_checkpoint(clip_folder, tmp_path):
@@ -208,6 +223,14 @@ def test_three_hundred_corruptions_are_all_refused(task, tmp_path):
         (tmp_path / "last.pt").write_bytes(damaged)
         with pytest.raises(UserError, match="damaged"):
             files.load_checkpoint(tmp_path)
+
+
+def test_a_flipped_bit_under_a_right_seal_is_found_by_the_zip(clip_folder, tmp_path):
+    payload = bytearray((clip_folder / "last.pt").read_bytes()[: -len(files.SEAL) - 32])
+    payload[len(payload) // 2] ^= 1
+    (tmp_path / "last.pt").write_bytes(sealed(bytes(payload)))
+    with pytest.raises(UserError, match="damaged"):
+        files.load_checkpoint(tmp_path)
 
 
 def test_what_is_no_checkpoint_is_refused(clip_folder, tmp_path):
@@ -283,8 +306,7 @@ def test_scripts_refuse_what_does_not_fit_and_touch_nothing(clip_folder, vlm_fol
 
 def test_a_folder_has_one_run_at_a_time(tmp_path):
     first = start("train_clip.py", "--out", tmp_path, *flags(**CLIP_ARGS | dict(steps=100000, eval_every=100000)))
-    while not (tmp_path / "log.jsonl").exists():
-        time.sleep(0.02)
+    wait_for_a_step(first, tmp_path)
     code, _, stderr = command("train_clip.py", "--out", tmp_path, *flags(**CLIP_ARGS))
     first.kill()
     first.communicate()
@@ -376,16 +398,14 @@ def test_two_processes_have_the_gradients_of_one(tmp_path):
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_torchrun_trains_as_one_process_does(name, clip_folder, tmp_path):
+def test_torchrun_trains_as_one_process_does(name, clip_folder, vlm_folder, tmp_path):
     module, settings = SCRIPTS[name]
     settings = settings | (dict(clip=str(clip_folder)) if name == "train_vlm" else {})
     words = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29512", ROOT / f"{name}.py", "--out", tmp_path, *flags(**settings)]
     code, _, stderr = command(*words, env={"OMP_NUM_THREADS": "1"})
     assert code == 0, stderr[-2000:]
-    reference = {"train_clip": clip_folder}.get(name)
-    if reference:
-        one, two = (files.read_log(folder) for folder in (reference, tmp_path))
-        assert len(one) == len(two) and all(abs(a["loss"] - b["loss"]) < 1e-3 for a, b in zip(one, two) if "loss" in a)
+    one, two = (files.read_log(folder) for folder in (dict(train_clip=clip_folder, train_vlm=vlm_folder)[name], tmp_path))
+    assert len(one) == len(two) and all(abs(a["loss"] - b["loss"]) < 1e-3 for a, b in zip(one, two) if "loss" in a)
     assert (tmp_path / "metrics.json").exists() and files.load_checkpoint(tmp_path)["step"] == 6
     code, _, stderr = command(*words, "--batch-size", "7", env={"OMP_NUM_THREADS": "1"})
     assert code and "multiple" in stderr
@@ -394,8 +414,7 @@ def test_torchrun_trains_as_one_process_does(name, clip_folder, tmp_path):
 def test_a_stop_signal_stops_all_processes(tmp_path):
     words = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29513", ROOT / "train_clip.py"]
     process = start(*words, "--out", tmp_path, *flags(**CLIP_ARGS | dict(steps=100000, eval_every=100000)), env={"OMP_NUM_THREADS": "1"})
-    while not ((tmp_path / "log.jsonl").exists() and (tmp_path / "log.jsonl").stat().st_size):
-        time.sleep(0.05)
+    wait_for_a_step(process, tmp_path)
     process.terminate()
     process.communicate(timeout=90)
     assert process.returncode != 0 and files.load_checkpoint(tmp_path)["step"] > 0

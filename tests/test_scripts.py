@@ -110,7 +110,7 @@ def test_evaluation_of_another_split_and_of_some_families(vlm_folder, tmp_path):
 
 
 def test_comparison_is_paired_and_of_like_with_like(clip_folder, vlm_folder, tmp_path):
-    both = (str(vlm_folder), str(vlm_folder))
+    both = (str(vlm_folder), str(vlm_folder / "best.pt"))
     evaluate.main(evaluate.Config(compare=both, items=20, out=str(tmp_path)))
     table = (tmp_path / "compare.md").read_text()
     assert "(+0.000, +0.000 to +0.000)" in table and str(vlm_folder) in table
@@ -163,6 +163,8 @@ def test_comparison_is_paired_and_of_like_with_like(clip_folder, vlm_folder, tmp
         (["evaluate.py", "--split", "tset"], "did you mean test"),
         (["evaluate.py", "--items", "2"], "--items"),
         (["evaluate.py", "one", "two"], "two"),
+        (["evaluate.py", "--compare", "one", "one"], "--compare"),
+        (["evaluate.py", "one", "--compare", "two", "three"], "--compare"),
     ],
 )
 def test_bad_input_gets_one_line_and_exit_code_2(words, named, tmp_path, monkeypatch):

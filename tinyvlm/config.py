@@ -12,7 +12,9 @@ import dataclasses
 import difflib
 import math
 import os
+import signal
 import sys
+import threading
 import traceback
 
 
@@ -83,6 +85,8 @@ def did_you_mean(word, known):
 def run_script(main, config_class, description):
     """Parse sys.argv, call main(config), and turn what goes wrong into one line and an exit code."""
     try:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, end)
         main(parse(config_class, sys.argv[1:], description))
         sys.stdout.flush()
     except UserError as error:
@@ -96,13 +100,18 @@ def run_script(main, config_class, description):
         sys.exit(1)
     except Exception as error:  # whatever else: one line for people, the traceback for TINYVLM_DEBUG=1
         out_of_memory = isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
-        hint = "try a smaller --batch-size" if out_of_memory else "TINYVLM_DEBUG=1 shows the traceback"
+        hint = "try a smaller --batch-size (or fewer --items)" if out_of_memory else "TINYVLM_DEBUG=1 shows the traceback"
         fail(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}; {hint}", 1)
+
+
+def end(number, frame):
+    """SIGTERM where nothing has to be saved: an exit like any other, with a line and a code."""
+    raise Stopped("stopped", 128 + number)
 
 
 def fail(message, code):
     if os.environ.get("TINYVLM_DEBUG") == "1":
         traceback.print_exc()
-    if os.environ.get("RANK", "0") == "0":  # of several processes, the first one speaks for all
-        print(f"error: {message}", file=sys.stderr)
+    rank = os.environ.get("RANK", "0")
+    print(f"error: {message}" if rank == "0" else f"error: process {rank}: {message}", file=sys.stderr)
     sys.exit(code)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import io
 import json
@@ -38,6 +39,8 @@ def open_folder(out, lock=False):
         raise UserError(f"--out {out} is a file; name a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, "it is read-only")
         if lock and fcntl and folder.resolve() not in locks:
             descriptor = os.open(folder, os.O_RDONLY)
             locks[folder.resolve()] = descriptor
@@ -46,7 +49,7 @@ def open_folder(out, lock=False):
         os.close(locks.pop(folder.resolve()))
         raise UserError(f"{out} is in use by another run; wait for it or name another --out")
     except OSError as error:
-        raise UserError(f"cannot make the folder {out} ({error.strerror}); name another --out")
+        raise UserError(f"cannot make or use the folder {out} ({error.strerror}); name another --out")
     return folder
 
 
@@ -57,15 +60,16 @@ def unlock(folder):
 
 
 def begin(folder, config, step):
-    """Write config.json and cut the log back to `step`. At step 0 an older run's checkpoint is kept as previous.pt. UserError if the folder is read-only."""
+    """The folder is this run's now: config.json, and the log cut back to `step`. At step 0 an older run's checkpoints are kept as previous.pt and
+    previous-best.pt. UserError if the folder is read-only."""
     try:
-        kept = [line for line in read_log(folder) if line["step"] <= step] if step else []
-        write_atomically(folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in kept).encode())
+        for name, kept in (("last.pt", "previous.pt"), ("best.pt", "previous-best.pt")):
+            if step == 0 and (folder / name).exists():
+                os.replace(folder / name, folder / kept)
+        lines = [line for line in read_log(folder) if line["step"] <= step] if step else []
+        write_atomically(folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
         (folder / "metrics.json").unlink(missing_ok=True)  # it speaks of another run, or of an earlier end
         write_atomically(folder / "config.json", (json.dumps(dataclasses.asdict(config), indent=2) + "\n").encode())
-        if step == 0 and (folder / "last.pt").exists():
-            os.replace(folder / "last.pt", folder / "previous.pt")
-            (folder / "best.pt").unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"cannot write into {folder} ({error.strerror}); name another --out")
 
@@ -145,8 +149,16 @@ def load_checkpoint(path, kind=None):
     try:
         if not path.is_file() or path.stat().st_size > LARGEST:
             raise damaged
-        data = path.read_bytes()
-        payload, seal = data[: -len(SEAL) - 32], data[-len(SEAL) - 32 :]
+        with open(path, "rb") as file:  # no seal, no reading
+            file.seek(max(path.stat().st_size - len(SEAL) - 32, 0))
+            seal = file.read()
+            if not seal.startswith(SEAL):
+                raise damaged
+            file.seek(0)
+            payload = file.read(path.stat().st_size - len(seal))
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror}); name another file")
+    try:
         if seal != SEAL + hashlib.sha256(payload).digest():
             raise damaged
         with zipfile.ZipFile(io.BytesIO(payload)) as archive:

@@ -41,7 +41,7 @@ class Score:
 
     @property
     def items(self):
-        return int(self.bottom.sum())
+        return round(float(self.bottom.sum()))
 
     def draws(self, scenes):
         """The value in 1,000 resamplings of `scenes`, the sorted numbers of all scenes: (1000,)."""
@@ -53,6 +53,8 @@ class Score:
     def interval(self):
         """95 %: (low, high). Where all items agree a bootstrap knows no doubt; there it is Wilson's over the scenes."""
         scenes = np.unique(self.group)
+        if not self.bottom.sum():
+            return 0.0, 1.0  # nothing was counted, nothing is known
         if self.value in (0.0, 1.0):
             return share_interval(self.value * len(scenes), len(scenes))
         return spread(self.draws(scenes))
@@ -250,8 +252,9 @@ def fitting(things, objects):
 def caption_report(captions, scenes, group):
     """Captions (n strings) against scenes (n, m, 4): {name: Score}.
 
-    CHAIR (Rohrbach et al. 2018): `chair_i` is the share of mentioned objects that are not there as described, `chair_s` the share of captions with at
-    least one. An unparseable caption mentions nothing: read them beside recall and the share of unparseable captions.
+    CHAIR (Rohrbach et al. 2018): `chair_i` is the share of mentioned objects whose shape is nowhere in the picture, `chair_s` the share of captions with
+    one. `misdescribed_i` and `_s` are stricter: no object that is as described is left for the phrase. An unparseable caption mentions nothing: read all
+    beside recall and the share of unparseable captions.
     """
     kinds = ("objects", "attributes", "relations", "counts")
     rows, table = [score_caption(c, s) for c, s in zip(captions, scenes)], []
@@ -260,10 +263,11 @@ def caption_report(captions, scenes, group):
         try:
             things = language.parse_caption(caption)
         except ValueError:
-            table.append([0, 0] + [x for k in kinds for x in (0, 0, there[k].total())])
+            table.append([0, 0, 0] + [x for k in kinds for x in (0, 0, there[k].total())])
             continue
-        stated, invented = facts_by_kind(things), (~fitting(things, scene)).sum()
-        table.append([invented, len(things)] + [x for k in kinds for x in ((stated[k] & there[k]).total(), stated[k].total(), there[k].total())])
+        stated, misdescribed = facts_by_kind(things), (~fitting(things, scene)).sum()
+        invented = ((things[:, SHAPE] > 0) & ~np.isin(things[:, SHAPE], scene[:, SHAPE])).sum()
+        table.append([invented, misdescribed, len(things)] + [x for k in kinds for x in ((stated[k] & there[k]).total(), stated[k].total(), there[k].total())])
     (true, stated, there, exact, unparseable), table = np.array(rows, float).T, np.array(table, float).T
     ones = np.ones(len(rows))
     report = dict(
@@ -272,11 +276,13 @@ def caption_report(captions, scenes, group):
         fact_f1=Score(2 * true, stated + there, group, "both in one"),
         exact_caption=Score(exact, ones, group, "every object, every attribute, in order"),
         unparseable=Score(unparseable, ones, group, "no caption of the grammar"),
-        chair_i=Score(table[0], table[1], group, "mentioned objects that are not there as described"),
+        chair_i=Score(table[0], table[2], group, "mentioned objects whose shape is not there"),
         chair_s=Score((table[0] > 0).astype(float), ones, group, "captions with at least one of them"),
+        misdescribed_i=Score(table[1], table[2], group, "mentioned objects that are not there as described"),
+        misdescribed_s=Score((table[1] > 0).astype(float), ones, group, "captions with at least one of them"),
     )
     for k, kind in enumerate(kinds):
-        true, stated, there = table[2 + 3 * k : 5 + 3 * k]
+        true, stated, there = table[3 + 3 * k : 6 + 3 * k]
         report[f"{kind}_precision"] = Score(true, stated, group, f"facts of the kind {kind}")
         report[f"{kind}_recall"] = Score(true, there, group)
         report[f"{kind}_f1"] = Score(2 * true, stated + there, group)

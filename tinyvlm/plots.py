@@ -1,5 +1,8 @@
 """Pictures: curves, similarity matrices, pages of pictures with words. The only room that knows matplotlib."""
 
+import io
+from pathlib import Path
+
 import matplotlib
 
 matplotlib.use("Agg")  # files only, no screen needed
@@ -10,14 +13,16 @@ import torch
 import torch.nn.functional as F
 
 from data import language
-from tinyvlm import metrics
+from tinyvlm import files, metrics
 
 TRUE, FALSE, PLAIN = "#1a7f37", "#cf222e", "#24292f"
 
 
 def save(figure, path):
-    figure.savefig(path, dpi=110, facecolor="white")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=110, facecolor="white", format="png")
     plt.close(figure)
+    files.write_atomically(Path(path), buffer.getvalue())
 
 
 def curves(log, path):

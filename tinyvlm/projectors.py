@@ -88,7 +88,7 @@ class Label(nn.Module):
     def forward(self, tokens):
         self.logits = self.classify(tokens).amax(1)  # (b, labels): what is anywhere is in the picture
         sure = self.logits.sigmoid()
-        is_there = (self.logits > 0).to(sure.dtype) + sure - sure.detach()
+        is_there = (self.logits > 0).to(sure.dtype) + (sure - sure.detach())  # exactly 0 or 1
         return is_there[..., None] * self.token.weight
 
     def lesson(self, description):

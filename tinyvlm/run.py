@@ -45,6 +45,8 @@ class Processes:
         if self.size > 1 and device_name in ("auto", "cuda") and torch.cuda.is_available():
             device_name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
         self.device = pick_device(device_name)
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
         if self.size > 1:
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
 
@@ -112,9 +114,9 @@ class StopSignals:
         return self
 
     def catch(self, number, frame):
-        if self.caught:
+        if number == self.caught == signal.SIGINT:
             raise KeyboardInterrupt
-        self.caught = number
+        self.caught = self.caught or number  # SIGTERM often comes twice, from the system and from torchrun
 
     def __exit__(self, *error):
         for number, handler in self.before.items():
@@ -136,7 +138,7 @@ def precision(device):
 
 def seeded(make, seed):
     """make() with torch's generators seeded and put back afterwards, so that each part's weights depend on `seed` alone."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):  # weights are made on the CPU
         torch.manual_seed(seed)
         return make()
 
@@ -200,7 +202,7 @@ def update(optimisers, parameters, loss, step):
     loss.backward()
     norm = nn.utils.clip_grad_norm_([p for p in parameters if p.requires_grad], 1.0)
     if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
-        raise RuntimeError(f"the loss or its gradient is not finite at step {step}; nothing was saved, try a smaller --lr")
+        raise RuntimeError(f"the loss or its gradient is not finite at step {step}; nothing more was saved, try a smaller --lr")
     for optimiser in optimisers:
         optimiser.step()
 
