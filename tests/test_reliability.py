@@ -13,6 +13,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -397,7 +398,7 @@ def test_two_processes_have_the_gradients_of_one(tmp_path):
     assert two["clip"]["log_scale"].abs() > 0
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", [pytest.param("train_clip", marks=pytest.mark.slow), "train_vlm"])
 def test_torchrun_trains_as_one_process_does(name, clip_folder, vlm_folder, tmp_path):
     module, settings = SCRIPTS[name]
     settings = settings | (dict(clip=str(clip_folder)) if name == "train_vlm" else {})
@@ -407,8 +408,14 @@ def test_torchrun_trains_as_one_process_does(name, clip_folder, vlm_folder, tmp_
     one, two = (files.read_log(folder) for folder in (dict(train_clip=clip_folder, train_vlm=vlm_folder)[name], tmp_path))
     assert len(one) == len(two) and all(abs(a["loss"] - b["loss"]) < 1e-3 for a, b in zip(one, two) if "loss" in a)
     assert (tmp_path / "metrics.json").exists() and files.load_checkpoint(tmp_path)["step"] == 6
-    code, _, stderr = command(*words, "--batch-size", "7", env={"OMP_NUM_THREADS": "1"})
-    assert code and "multiple" in stderr
+
+
+def test_a_batch_that_does_not_divide_is_refused():
+    processes = run.Processes("cpu")
+    processes.size, processes.rank = 2, 1
+    assert processes.part(np.arange(8)).tolist() == [4, 5, 6, 7]
+    with pytest.raises(UserError, match="multiple"):
+        processes.part(np.arange(7))
 
 
 def test_a_stop_signal_stops_all_processes(tmp_path):
