@@ -8,9 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from data import language
 from data.dataset import Conversations, PairsForCLIP, TalkBatch, tokenizer
 from data.scene import WORLDS
-from data.tokenizer import BOS, EOS, PAD
+from data.tokenizer import BOS, EOS, FIRST_WORD, PAD
 from tinyvlm import metrics, run
 from tinyvlm.clip import CLIP
 from tinyvlm.gpt import GPT
@@ -63,7 +64,8 @@ def test_projector_contract(name):
     for b in (1, 3):
         out = projector(torch.randn(b, 196, 24))
         assert out.shape == (b, projector.num_tokens, 32)
-    assert every_parameter_learns(projector, (out * torch.randn_like(out)).sum()) == []
+    lesson = projector.lesson(torch.full((3, 1, 1), FIRST_WORD + language.ID["red"])) if hasattr(projector, "lesson") else 0.0
+    assert every_parameter_learns(projector, (out * torch.randn_like(out)).sum() + lesson) == []
     x = torch.randn(1, 196, 24)
     assert torch.equal(projector.eval()(x), projector(x))
 
@@ -170,7 +172,7 @@ def losses_of(model, batch):
 @pytest.mark.parametrize("projector", PROJECTORS)
 def test_vlm_every_trainable_parameter_learns(projector):
     model, batch = small_vlm(projector), batch_of(4)
-    assert every_parameter_learns(model, losses_of(model, batch)[batch.learn].mean()) == []
+    assert every_parameter_learns(model, losses_of(model, batch)[batch.learn].mean() + model.lesson(batch)) == []
 
 
 def test_the_last_image_position_predicts_the_first_word():

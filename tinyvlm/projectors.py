@@ -70,9 +70,9 @@ class QFormer(nn.Module):
 class Label(nn.Module):
     """The naive way, as a baseline: classify the picture, then let the language model talk about the labels.
 
-    Each of 18 words (sizes, colours, shapes) is there or not, decided patch by patch and nothing in between (straight-through gradient, Bengio et
-    al. 2013); a word that is there reaches the decoder as one vector, always the same. So the decoder knows what occurs, but not what belongs to
-    what, where, or how often.
+    Each of 18 words (sizes, colours, shapes) is there or not, decided patch by patch; a word that is there reaches the decoder as one vector, always
+    the same. So the decoder knows what occurs, but not what belongs to what, where, or how often. The classifier learns from its `lesson` alone, as
+    in a pipeline of two programs: no gradient of the decoder's loss comes through the decision.
     """
 
     LABELS = SIZES + COLOURS + SHAPES
@@ -87,9 +87,7 @@ class Label(nn.Module):
 
     def forward(self, tokens):
         self.logits = self.classify(tokens).amax(1)  # (b, labels): what is anywhere is in the picture
-        sure = self.logits.sigmoid()
-        is_there = (self.logits > 0).to(sure.dtype) + (sure - sure.detach())  # exactly 0 or 1
-        return is_there[..., None] * self.token.weight
+        return (self.logits > 0)[..., None] * self.token.weight
 
     def lesson(self, description):
         """How wrong the labels of the last forward are: binary cross-entropy. description: the true words, (b, m, w) tokens."""
