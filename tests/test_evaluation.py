@@ -7,10 +7,15 @@ import pytest
 import torch
 
 from data import foils, language, questions
+from data.dataset import tokenizer
 from data.foils import shapes_there
 from data.language import A
 from data.scene import COLOUR, PLACE, SHAPE, SIZE, WORLDS, World, checksum, sample
 from tinyvlm import exam, exam_clip, metrics
+from tinyvlm.gpt import GPT
+from tinyvlm.projectors import PROJECTORS
+from tinyvlm.vision import VISION_ENCODERS
+from tinyvlm.vlm import VLM
 
 WORLD = WORLDS["default"]
 close = lambda a, b: math.isclose(a, b, abs_tol=1e-9)
@@ -309,3 +314,12 @@ def test_held_out_splits_can_be_examined():
         assert exam_clip.zero_shot_exam(FakeRanker(constant), world, 0, split, items=20)["zero_shot"].value == 1 / 64
     with pytest.raises(ValueError, match="colour"):
         exam.vqa_exam(Fake(oracle), world, 0, "held_out", ["colour"], 20)
+
+
+@pytest.mark.parametrize("projector", PROJECTORS)
+def test_heat_is_a_map_for_every_projector(projector):
+    vision, decoder = VISION_ENCODERS["stem"](dim=32, depth=1, heads=1), GPT(vocab=tokenizer.size, dim=32, depth=1, heads=1)
+    model = VLM(vision, PROJECTORS[projector](vision_dim=32, text_dim=32, num_patches=196), decoder)
+    pixels = torch.randint(0, 256, (3, 3, 56, 56), dtype=torch.uint8)
+    heat = exam.heat(model, pixels, ["is there a circle ?"] * 3, ["yes", "no", ""])
+    assert heat.shape == (3, 14, 14) and heat.min() >= 0 and heat.amax((1, 2)).tolist() == [float(projector != "label")] * 3

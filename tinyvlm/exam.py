@@ -173,8 +173,8 @@ def heat(model, pixels, asked, said):
     rows = torch.arange(len(prompts), device=pixels.device)
     chances = model.decoder.head(hidden[rows, there.sum(1)]).log_softmax(-1)
     first = torch.tensor([(tokenizer.encode(s) or [EOS])[0] for s in said], device=pixels.device)
-    (gradient,) = torch.autograd.grad(chances[rows, first].sum(), tokens)
-    return as_grid(gradient * tokens)
+    (gradient,) = torch.autograd.grad(chances[rows, first].sum(), tokens, allow_unused=True)
+    return as_grid(tokens * (0 if gradient is None else gradient))  # no gradient comes through hard labels
 
 
 def as_grid(parts):
