@@ -237,7 +237,7 @@ def test_readme_commands_flags_and_files_exist():
             words = ["mlp" if w in ("P", "PROJECTOR") else w.strip('"') for w in words]
             settings.parse(classes[script], words, "")
     for path in re.findall(r"(?:^|[\s(`])((?:[\w.-]+/)*[\w.-]+\.(?:py|md|png|txt|ini))\b", text):
-        made_by_running = path.startswith("runs/") or path in ("picture.png", "sample.png", *FILES)
+        made_by_running = path.startswith("runs/") or path in ("picture.png", "sample.png", "report.md", "report.png", "compare.md", *FILES)
         assert (ROOT / path).exists() or (ROOT / "data" / path).exists() or made_by_running, path
     for target in re.findall(r"(?:^|`)make (\w+)", text, re.M):
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M), target
