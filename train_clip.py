@@ -122,7 +122,7 @@ def main(config):
             seconds += time.time() - began
 
             done, stopping = step + 1, processes.any(stop.caught is not None)
-            progress.set_postfix_str(f"loss {loss.item():.3f}, {done * config.batch_size / seconds:.0f} images/s")
+            progress.set_postfix_str(f"loss {loss.item():.3f}, {done * config.batch_size / seconds:.0f} images/s", refresh=False)
             progress.update()
             is_last, is_best = done == config.steps, False
             if processes.is_first and (done % config.log_every == 0 or is_last):

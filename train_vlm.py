@@ -181,7 +181,7 @@ def main(config):
 
             done, stopping = step + 1, processes.any(stop.caught is not None)
             mean = processes.total(loss).item() / processes.size
-            progress.set_postfix_str(f"{stage}, loss {mean:.3f}, {config.batch_size / took:.0f} {'texts/s' if is_language else 'images/s'}")
+            progress.set_postfix_str(f"{stage}, loss {mean:.3f}, {config.batch_size / took:.0f} {'texts/s' if is_language else 'images/s'}", refresh=False)
             progress.update()
             is_last, is_best = done == config.steps, False
             if processes.is_first and (done % config.log_every == 0 or is_last):

@@ -376,7 +376,9 @@ def test_memory_does_not_grow(tmp_path):
             sizes[lines[-1]["step"]] = int(status.split("VmRSS:")[1].split()[0]) / 1024
         time.sleep(0.5)
     early, late = (max(size for step, size in sizes.items() if low <= step <= high) for low, high in ((600, 900), (1700, 1999)))
+    stderr = process.communicate()[1]
     assert process.returncode == 0 and late < early + 20, sizes  # MiB
+    assert len(stderr) < 20_000  # where nobody watches, the bar does not write a line a step
 
 
 # ---------------------------------------------------------------- several processes
