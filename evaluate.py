@@ -19,7 +19,7 @@ import train_clip
 import train_vlm
 from data import foils, language, questions
 from data.render import render
-from data.scene import SPLITS, TooPoor, sample
+from data.scene import PLACE, SPLITS, TooPoor, sample
 from tinyvlm import exam, exam_clip, files, metrics, plots, run
 from tinyvlm.config import UserError, run_script, setting
 
@@ -154,7 +154,7 @@ def vlm_cases(subject, config, captions, scenes, record, each=4):
         drawn = render(subject.world, foils.take(scenes, chosen), subject.image_size, subject.device)
         for k, picture in zip(chosen, drawn):
             pixels.append(picture)
-            truth = language.text(language.caption(foils.without_places(scenes.objects[[k]]))[0])
+            truth = language.text(language.caption(language.without(scenes.objects[[k]], PLACE))[0])
             true_line = [] if tables[k][3] else [[(f"true is {truth}", None)]]
             lines.append([[(title, None)], plots.judged_caption(captions[k], scenes.objects[k]), *true_line])
 
@@ -209,7 +209,7 @@ def examine_clip(subject, config, families):
 def clip_cases(ranker, subject, config, each=6, among=256):
     """The pictures whose own caption ranks lowest, and highest, among 256, and where its cosine came from."""
     scenes = sample(subject.world, subject.seed, config.split, np.arange(0, 2 * among, 2))
-    things = foils.without_places(scenes.objects)
+    things = language.without(scenes.objects, PLACE)
     captions = ranker.captions(things)
     cosines = ranker.pictures(scenes) @ captions.T
     true, words = language.caption_truth(things, scenes.objects).T, language.texts(language.caption(things))

@@ -170,8 +170,7 @@ def rank_captions(config, saved, path, out, device, candidates=5):
     pixels, scenes, _ = pictures(config, train_clip.world_of(trained), trained.seed, trained.image_size, device)
     things = language.every_colour_and_shape()
     if scenes:
-        things = scenes.objects.copy()
-        things[..., PLACE] = 0
+        things = language.without(scenes.objects, PLACE)
     words = language.caption(things)
     captions = language.texts(words)
     with torch.no_grad():

@@ -71,10 +71,9 @@ def caption_things(scenes, dice, detail):
     detail: "full" says size, colour and shape of all. "mixed" draws what is said: shapes alone, colours and shapes, all
     three, or these and the places. (Shapes are the slowest to learn; a caption that says nothing else makes them count.)
     """
-    told = scenes.objects.copy()
     if detail == "full":
-        told[..., PLACE] = 0
-        return told
+        return language.without(scenes.objects, PLACE)
+    told = scenes.objects.copy()
     level = dice.roll("detail", 8)
     told[level < 3, :, COLOUR] = 0
     told[level < 5, :, SIZE] = 0

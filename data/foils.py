@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from data.language import EXISTENCE, KIND, WIDTH, A, caption_truth
+from data.language import EXISTENCE, KIND, WIDTH, A, caption_truth, without
 from data.scene import COLOUR, EDITS, PLACE, SHAPE, SIZE, Dice, Scenes, TooPoor, in_reading_order, sample
 
 KINDS = ("replace_object", "replace_attribute", "replace_relation", "swap_object", "swap_attribute", "add_object", "add_attribute")
@@ -96,7 +96,7 @@ def told(objects, dice, kind):
         false = true.copy()
         false[n, i, SIZE] = 3 - objects[n, i, SIZE]
     false = in_reading_order(false)
-    return (without_places(true), without_places(false)) if kind == "swap_attribute" else (true, false)
+    return (without(true, PLACE), without(false, PLACE)) if kind == "swap_attribute" else (true, false)
 
 
 def counterfactuals(world, seed, split, contrast, number):
@@ -115,22 +115,15 @@ def counterfactuals(world, seed, split, contrast, number):
         if contrast == "one_more_or_less":
             two, suits = one_less(one)
         if contrast == "attributes":  # where the captions are true of both pictures, as when two circles exchange their colours, they tell nothing
-            plain = [without_places(s.objects) for s in (one, two)]
+            plain = [without(s.objects, PLACE) for s in (one, two)]
             suits = suits & np.array([not is_true(a, t) and not is_true(b, o) for a, b, o, t in zip(*plain, one.objects, two.objects)])
         first.append(take(one, suits))
         second.append(take(two, suits))
         if sum(len(s.objects) for s in first) >= number:
             one, two = (take(joined(side), slice(number)) for side in (first, second))
-            hide = without_places if contrast == "attributes" else np.copy
-            return one, two, hide(one.objects), hide(two.objects)
+            silent = (PLACE,) if contrast == "attributes" else ()
+            return one, two, without(one.objects, *silent), without(two.objects, *silent)
     raise TooPoor(f"this world has too few pictures for the contrast {contrast!r}; it takes more objects in a picture")
-
-
-def without_places(objects):
-    """The same things, not saying where they are."""
-    things = objects.copy()
-    things[..., PLACE] = 0
-    return things
 
 
 def is_true(caption, objects):
@@ -169,12 +162,12 @@ def presence(world, seed, split, indices):
         absent = np.where(there, -1, wishes[kind]).argmax(1)
         pictures, shapes, truth = [], [], []
         for shape in range(8):
-            without = np.flatnonzero((absent == shape) & ~there.all(1))
+            lacking = np.flatnonzero((absent == shape) & ~there.all(1))
             having = np.flatnonzero(there[:, shape])
             if len(having):
-                pictures += [without, np.resize(having, len(without))]
-                shapes += [np.full(2 * len(without), shape + 1)]
-                truth += [np.zeros(len(without), bool), np.ones(len(without), bool)]
+                pictures += [lacking, np.resize(having, len(lacking))]
+                shapes += [np.full(2 * len(lacking), shape + 1)]
+                truth += [np.zeros(len(lacking), bool), np.ones(len(lacking), bool)]
         result[kind] = tuple(np.concatenate(parts) for parts in (pictures, shapes, truth))
     return result
 

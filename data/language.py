@@ -270,6 +270,13 @@ def said(things):
     return (things > 0).any(-1)
 
 
+def without(things, *columns):
+    """The same things (..., 4), not saying these columns."""
+    things = things.copy()
+    things[..., list(columns)] = 0
+    return things
+
+
 def matches(things, objects):
     """Which objects (n, m, 4) a noun phrase (n, 4) fits: (n, m)."""
     things = things[:, None]

@@ -162,8 +162,7 @@ def pair_questions(world, seed, split, family, pair_indices):
     # where this picture has more and one where the other has. Then a coin decides.
     first = np.sort(answers - 1, 1)[:, 1] == 1 if family == "count" else answers[:, 0] == YES
     if family == "count":
-        good &= first | (np.sort(answers - 1, 1) == [2, 3]).all(1)
-        good &= first | crowded
+        good &= first | (crowded & (np.sort(answers - 1, 1) == [2, 3]).all(1))
     if family == "compare" or (family == "count" and crowded):
         both = np.logical_and(*((good & side).reshape(b, PAIR_TRIES).any(1) for side in (first, ~first)))
         good &= np.repeat(both, PAIR_TRIES) & (first == np.repeat(dice.roll(f"pair {family} coin", 2) == 0, PAIR_TRIES))

@@ -39,13 +39,6 @@ class Ranker:
         return self.encode(self.model.encode_text, torch.from_numpy(to_tokens(language.caption(things), start=(BOS,))))
 
 
-def without(things, *columns):
-    """The same things (n, m, 4), not saying these columns."""
-    things = things.copy()
-    things[..., list(columns)] = 0
-    return things
-
-
 def retrieval_exam(ranker, world, seed, split, items, silent=(PLACE,), among=256):
     """Cosines of `items` pictures with full captions, and retrieval among the first 256: {name: metrics.Score}.
 
@@ -53,7 +46,7 @@ def retrieval_exam(ranker, world, seed, split, items, silent=(PLACE,), among=256
     """
     indices = np.arange(0, 2 * items, 2)
     scenes = sample(world, seed, split, indices)
-    things, scene = without(scenes.objects, *silent), indices // 2
+    things, scene = language.without(scenes.objects, *silent), indices // 2
     similarity = ranker.pictures(scenes) @ ranker.captions(things).T
     true = np.concatenate([language.caption_truth(part, scenes.objects) for part in np.array_split(things, -(-items // 256))]).T
     mismatched = np.array([row[~fits].mean() for row, fits in zip(similarity, true)])
@@ -77,8 +70,8 @@ def pair_exam(ranker, world, seed, split, items):
     """Is a picture's own caption nearer than that of the other one of its minimal pair? Score; pairs whose captions fit both are left out."""
     indices = np.arange(2 * items)
     scenes = sample(world, seed, split, indices)
-    things, other = without(scenes.objects, PLACE), indices ^ 1
-    clear = np.array([not language.caption_truth(things[o][None], s[None])[0, 0] for o, s in zip(other, scenes.objects)])
+    things, other = language.without(scenes.objects, PLACE), indices ^ 1
+    clear = np.array([not foils.is_true(things[o], s) for o, s in zip(other, scenes.objects)])
     image, text = ranker.pictures(scenes), ranker.captions(things)
     right = metrics.better((image * text).sum(1), (image * text[other]).sum(1))
     return metrics.share(right[clear], indices[clear] // 2, "own caption against the edited picture's", 0.5)
@@ -156,7 +149,7 @@ def longest_caption(world, seed, split, items):
 def gap_exam(ranker, world, seed, split, items):
     """The modality gap, with an interval: metrics.Measured."""
     scenes = sample(world, seed, split, np.arange(0, 2 * items, 2))
-    image, text = ranker.pictures(scenes), ranker.captions(without(scenes.objects, PLACE))
+    image, text = ranker.pictures(scenes), ranker.captions(language.without(scenes.objects, PLACE))
     return metrics.modality_gap(image, text)
 
 
