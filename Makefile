@@ -1,9 +1,9 @@
-# make demo: environment, CLIP, VLM, samples.    make test: environment and tests.    Running either twice does no harm.
+# make demo: environment, CLIP, VLM, samples.    make test: environment and tests.    Running either twice does no harm; a demo that was stopped goes on.
 PYTHON := .venv/bin/python
 
 demo: .venv/ready
-	test -f runs/clip/metrics.json || $(PYTHON) train_clip.py
-	test -f runs/vlm-qformer/metrics.json || $(PYTHON) train_vlm.py --projector qformer
+	test -f runs/clip/metrics.json || $(PYTHON) train_clip.py $(if $(wildcard runs/clip/last.pt),--resume)
+	test -f runs/vlm-qformer/metrics.json || $(PYTHON) train_vlm.py --projector qformer $(if $(wildcard runs/vlm-qformer/last.pt),--resume)
 	$(PYTHON) sample.py
 	@echo "open runs/vlm-qformer/sample.png"
 

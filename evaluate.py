@@ -63,16 +63,17 @@ def main(config):
         write_comparison(subjects, [sections for sections, _ in reports], config, folder)
         return [sections for sections, _ in reports]
     [(sections, (pixels, lines))] = reports
-    write_report(subjects[0], sections, config, folder)
-    plots.page(pixels, lines, folder / "report.png")
+    name = "report" if subjects[0].about["file"] == "last.pt" else f"report-{Path(path).stem}"
+    write_report(subjects[0], sections, config, folder, name)
+    plots.page(pixels, lines, folder / f"{name}.png")
     for title, scores in sections.items():
         run.print_table(title, [metrics.table_row(name, score) for name, score in scores.items()])
-    print(f"{folder}/report.md has these tables, report.png the best and the worst cases")
+    print(f"{folder}/{name}.md has these tables, {name}.png the best and the worst cases")
     return sections
 
 
 def folder_of(path):
-    return Path(path) if Path(path).is_dir() else Path(path).parent
+    return Path(path) if files.is_folder(path) else Path(path).parent
 
 
 def families_of(config):
@@ -93,10 +94,11 @@ def open_subject(path, device, config):
     model, trained = script.restore(saved, path, device)
     if config.families and saved["kind"] == "clip":
         raise UserError(f"{path} is a CLIP, which answers no questions; leave out --families")
-    world = script.world_of(trained)
+    world = run.world_of(trained)
     if config.split in ("held_out", "control") and not world.held_out:
         raise UserError(f"{path} was trained with all colour-shape pairs; --split {config.split} takes one trained with --held-out 1 or more")
     about = dict(kind=saved["kind"], step=saved["step"], seed=trained.seed, world=trained.world, held_out=trained.held_out)
+    about["file"] = Path(path).name if not files.is_folder(path) else "last.pt"
     about |= {k: v for k, v in saved["config"].items() if k in ("projector", "encoder", "loss")}
     image_size = saved["encoder"]["image_size"] if saved["kind"] == "vlm" else trained.image_size
     return Subject(path, saved["kind"], model, world, trained.seed, image_size, device, about)
@@ -127,9 +129,13 @@ def examine_vlm(subject, config, families):
     where = subject.world, subject.seed
     report, captions, scenes = exam.caption_exam(speaker, *where, config.split, config.items)
     answers, record = exam.vqa_exam(speaker, *where, config.split, families, config.items // 2)
+    left_out = [family for family in families if family not in answers]
+    if left_out:
+        print(f"no minimal pairs of {', '.join(left_out)} in split {config.split}: left out, also of the mean")
     sections = {f"captions ({config.split})": report}
     for which, title in enumerate(("answers", "answers without picture", "answers to other words, never trained on")):
         sections[title] = {f: scores[which] for f, scores in answers.items()} | {"mean of families": exam.vqa_mean(answers, which)}
+    sections["answers"] |= {f"{f}, hard ones": scores[3] for f, scores in answers.items() if scores[3].items}
     presence = exam.pope_exam(speaker, *where, config.split, config.items)
     for kind, forms in presence.items():
         sections[f"presence, {kind} negatives"] = forms["words"]
@@ -165,7 +171,7 @@ def vlm_cases(subject, config, captions, scenes, record, each=4):
         shown = sample(subject.world, subject.seed, config.split, np.array(indices))
         drawn = render(subject.world, shown, subject.image_size, subject.device)
         for picture, heat, q, w, s in zip(drawn, exam.heat(subject.model, drawn, asked, said), asked, wanted, said):
-            pixels.append(plots.beside(picture, heat))
+            pixels.append(plots.beside(picture, heat) if heat.any() else picture)  # hard labels leave no trace
             lines.append([[(title, None)], [(q, None), (s or "(nothing)", s == w)], [(f"true is {w}", None)]])
 
     show_captions("worst caption:", by_badness[::-1][:each])
@@ -235,36 +241,36 @@ def as_numbers(score):
     return {k: round(v, 5) for k, v in numbers.items()} | ({} if np.isnan(score.chance) else dict(chance=round(score.chance, 5)))
 
 
-def write_report(subject, sections, config, folder):
-    """report.json and report.md."""
+def write_report(subject, sections, config, folder, name):
+    """name.json and name.md."""
     content = dict(checkpoint=subject.about, split=config.split, items=config.items)
     content["sections"] = {title: {name: as_numbers(s) for name, s in scores.items()} for title, scores in sections.items()}
-    files.write_atomically(folder / "report.json", (json.dumps(content, indent=1) + "\n").encode())
+    files.write_atomically(folder / f"{name}.json", (json.dumps(content, indent=1) + "\n").encode())
     text = [f"# {', '.join(f'{k} {v}' for k, v in subject.about.items())}; split {config.split}", ""]
     for title, scores in content["sections"].items():
         text += [f"## {title}", "", "| | value | 95 % | items | chance | |", "| --- | --- | --- | --- | --- | --- |"]
-        for name, s in scores.items():
-            meaning = sections[title][name].meaning
-            text.append(f"| {name} | {s['value']:.3f} | {s['low']:.3f} to {s['high']:.3f} | {s['items']:g} | {s.get('chance', '')} | {meaning} |")
+        for row, s in scores.items():
+            meaning = sections[title][row].meaning
+            text.append(f"| {row} | {s['value']:.3f} | {s['low']:.3f} to {s['high']:.3f} | {s['items']:g} | {s.get('chance', '')} | {meaning} |")
         text.append("")
-    files.write_atomically(folder / "report.md", "\n".join(text).encode())
+    files.write_atomically(folder / f"{name}.md", "\n".join(text).encode())
 
 
 def write_comparison(subjects, reports, config, folder):
     """compare.json and compare.md, and the table on the screen: each model's value, and its difference to the first one's, paired."""
     names, content = [subject.path for subject in subjects], {}
-    text = [f"# {config.split} split; differences to {names[0]}, 95 % paired intervals", ""]
+    text = [f"# {config.split} split: {names[0]} with 95 % intervals; the others with their difference to it and its paired 95 % interval", ""]
     for title, scores in reports[0].items():
-        text += [f"## {title}", "", f"| | {' | '.join(names)} |", "| --- |" + " --- |" * len(names)]
+        text += [f"## {title}", "", f"| | items | {' | '.join(names)} |", "| --- | --- |" + " --- |" * len(names)]
         content[title] = {}
         for name, first in scores.items():
-            cells, entry = [f"{first.value:.3f}"], [as_numbers(first)]
+            cells, entry = [f"{first.value:.3f} [{first.interval()[0]:.3f}, {first.interval()[1]:.3f}]"], [as_numbers(first)]
             for report in reports[1:]:
                 other = report[title][name]
                 difference, (low, high) = other.minus(first)
                 cells.append(f"{other.value:.3f} ({difference:+.3f}, {low:+.3f} to {high:+.3f})")
                 entry.append(as_numbers(other) | {k: round(v, 5) for k, v in dict(difference=difference, difference_low=low, difference_high=high).items()})
-            text.append(f"| {name} | {' | '.join(cells)} |")
+            text.append(f"| {name} | {first.items:g} | {' | '.join(cells)} |")
             content[title][name] = dict(zip(names, entry))
         text.append("")
     files.write_atomically(folder / "compare.md", "\n".join(text).encode())

@@ -7,6 +7,7 @@
 """
 
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ class Config:
     image: str = setting("", "a picture file of yours; if empty, pictures of the test split")
     question: str = setting("", "a question; if empty, some of the world's own")
     items: int = setting(8, "pictures of the test split", low=1, high=64)
-    start: int = setting(0, "first sample of the test split", low=0)
+    start: int = setting(0, "first sample of the test split", low=0, high=10**12)
     temperature: float = setting(0.0, "0 says the likeliest words, more says others too", low=0.0, high=10.0)
     top_k: int = setting(0, "with a temperature: choose among the k likeliest words only, 0 among all", low=0)
     seed: int = setting(0, "seed of the choice, with a temperature", low=0, high=2**31)
@@ -42,12 +43,12 @@ def main(config):
     device = run.pick_device(config.device)
     saved = files.load_checkpoint(config.checkpoint)
     path = Path(config.checkpoint)
-    folder = path if path.is_dir() else path.parent
+    folder = path if files.is_folder(path) else path.parent
     out = Path(config.out) if config.out else folder / "sample.png"
-    if out.suffix.lower() != ".png" or out.is_dir():
+    if out.suffix.lower() != ".png" or files.is_folder(out):
         raise UserError(f"--out {out} is no PNG file; give a name that ends in .png")
-    if not out.parent.is_dir():
-        raise UserError(f"there is no folder {out.parent}; name another --out")
+    if not files.is_folder(out.parent) or not os.access(out.parent, os.W_OK):
+        raise UserError(f"there is no folder {out.parent} to write to; name another --out")
     if saved["kind"] == "clip":
         rank_captions(config, saved, path, out, device)
     else:
@@ -69,6 +70,7 @@ def read_picture(path, size):
     """A picture file of any size -> uint8 (1, 3, size, size), the middle square of it. UserError if it is none."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
+    Image.MAX_IMAGE_PIXELS = None  # our own limit follows, before a pixel is read
     try:
         with Image.open(path) as image:
             if image.width * image.height > 64_000_000:
@@ -81,7 +83,7 @@ def read_picture(path, size):
             image = ImageOps.fit(image.convert("RGB"), (size, size))
     except FileNotFoundError:
         raise UserError(f"there is no picture {path}; check the name")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path} cannot be read as a picture ({type(error).__name__}); give a PNG or JPEG file")
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].contiguous()
 
@@ -99,7 +101,7 @@ def describe(config, saved, path, out, device):
     import train_vlm
 
     model, trained = train_vlm.restore(saved, path, device)
-    world = train_vlm.world_of(trained)
+    world = run.world_of(trained)
     pixels, scenes, indices = pictures(config, world, trained.seed, saved["encoder"]["image_size"], device)
     prefix = see_all(model, pixels)
     b, asked = len(pixels), questions_for(config, world, trained, scenes, indices, len(pixels))
@@ -167,7 +169,7 @@ def rank_captions(config, saved, path, out, device, candidates=5):
     if config.question:
         raise UserError("CLIP ranks captions and answers no questions; give --checkpoint a VLM's folder")
     model, trained = train_clip.restore(saved, path, device)
-    pixels, scenes, _ = pictures(config, train_clip.world_of(trained), trained.seed, trained.image_size, device)
+    pixels, scenes, _ = pictures(config, run.world_of(trained), trained.seed, trained.image_size, device)
     things = language.every_colour_and_shape()
     if scenes:
         things = language.without(scenes.objects, PLACE)

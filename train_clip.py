@@ -16,7 +16,7 @@ from data.dataset import PairsForCLIP, tokenizer
 from data.scene import WORLDS
 from tinyvlm import files, metrics, plots, run
 from tinyvlm.clip import CLIP
-from tinyvlm.config import UserError, run_script, setting
+from tinyvlm.config import UserError, check, run_script, setting
 from tinyvlm.exam_clip import Ranker, pair_exam, retrieval_exam, zero_shot_exam
 from tinyvlm.losses import LOSSES
 from tinyvlm.vision import VISION_ENCODERS
@@ -51,11 +51,6 @@ class Config:
     eval_items: int = setting(1024, "test pictures for the cosines; 256 of them for retrieval", low=512)
 
 
-def world_of(config):
-    """The world that the settings name: World."""
-    return dataclasses.replace(WORLDS[config.world], held_out=config.held_out)
-
-
 def build(config):
     """A fresh CLIP with the config's sizes and seed."""
     sizes = {k: getattr(config, k) for k in ("encoder", "image_size", "dim", "depth", "heads", "text_dim", "text_depth", "text_heads", "embed_dim")}
@@ -76,22 +71,24 @@ def restore(saved, path, device):
 def main(config):
     """Train, test, save: returns what metrics.json holds ({} in all but the first of several processes)."""
     # 1. Processes, folder, world.
+    entered = time.time()
+    check(config)
     processes = run.Processes(config.device)
     device = processes.device
-    data = PairsForCLIP(world_of(config), config.seed, config.image_size, device)
+    data = PairsForCLIP(run.world_of(config), config.seed, config.image_size, device)
     model = build(config).to(device)
     processes.part(np.arange(config.batch_size))  # does it divide?
     folder = files.open_folder(config.out, lock=processes.is_first)
 
     # 2. Optimiser, or the run that is to go on.
     optimisers = run.make_optimisers(model, config.lr, config.muon_lr, config.weight_decay)
-    start, best, seconds = 0, -1.0, 0.0
+    start, best, seconds, wall = 0, -1.0, 0.0, 0.0
     if config.resume:
         saved = files.load_checkpoint(folder / "last.pt", "clip")
         files.check_resume(config, saved["config"], ("out", "resume", "device", "log_every", "eval_every", "eval_items"), folder / "last.pt")
         files.load_weights(model, saved["model"], folder / "last.pt")
         files.load_optimisers(optimisers, saved["optimisers"], folder / "last.pt")
-        start, best, [seconds] = saved["step"], saved["best"], files.read_times(folder, "seconds")
+        start, best, [seconds, wall] = saved["step"], saved["best"], files.read_times(folder, "seconds", "wall")
         if start == config.steps and (folder / "metrics.json").exists():
             print(f"{folder / 'last.pt'} is finished ({start} steps); nothing to do")
             files.unlock(folder)
@@ -102,8 +99,8 @@ def main(config):
         print(f"best accuracy that the plain loss can reach on such a batch of {config.batch_size}: {ceiling:.3f} (identical captions)")
 
     # 3. The loop: pictures and captions, similarity, loss, step.
-    shared, progress, stopping = processes.wrap(model), run.bar(config.steps, start, "clip", processes.is_first), False
-    with run.StopSignals() as stop:
+    shared, stopping = processes.wrap(model), False
+    with run.bar(config.steps, start, "clip", processes.is_first) as progress, run.StopSignals() as stop:
         for step in range(start, config.steps):
             began = time.time()
             run.set_rate(optimisers, run.rate_at(step, config.steps, config.warmup))
@@ -132,11 +129,10 @@ def main(config):
                 files.append_log(folder, done, **{"val_" + name: score for name, score in scores.items()})
                 is_best, best = scores["r_at_1"] > best, max(scores["r_at_1"], best)
             if processes.is_first and (done % config.eval_every == 0 or is_last or stopping):
-                files.write_times(folder, seconds=seconds)
+                files.write_times(folder, seconds=seconds, wall=wall + time.time() - entered)
                 files.save_checkpoint(folder, is_best, kind="clip", config=config, step=done, model=model, optimisers=optimisers, best=best)
             if stopping:
                 break
-    progress.close()
     if stopping or stop.caught:
         processes.leave()  # the first process has saved before anybody goes
         raise run.stopped(stop.caught, done)
@@ -146,11 +142,12 @@ def main(config):
     if processes.is_first:
         rows, numbers = test(model, data, config)
         run.print_table("test split", rows)
-        result = dict(seconds=round(seconds, 1), images_per_second=round(config.steps * config.batch_size / max(seconds, 1e-9), 1), **numbers)
+        show_samples(model, data, folder / "samples.png")
+        wall += time.time() - entered  # with validation, tests and pictures
+        result = dict(seconds=round(seconds, 1), wall_seconds=round(wall, 1), images_per_second=round(config.steps * config.batch_size / max(seconds, 1e-9), 1), **numbers)
         files.write_metrics(folder, result)
         plots.curves(files.read_log(folder), folder / "curves.png")
-        show_samples(model, data, folder / "samples.png")
-        print(f"{seconds:.0f} s of training, {result['images_per_second']:.0f} images/s; {folder}/samples.png shows what it sees")
+        print(f"{wall:.0f} s, of which {seconds:.0f} s of training, {result['images_per_second']:.0f} images/s; {folder}/samples.png shows what it sees")
     files.unlock(folder)
     processes.leave()
     return result

@@ -22,7 +22,7 @@ from data.dataset import Conversations, tokenizer
 from data.render import render
 from data.scene import WORLDS, sample
 from tinyvlm import files, metrics, plots, run
-from tinyvlm.config import UserError, run_script, setting
+from tinyvlm.config import UserError, check, run_script, setting
 from tinyvlm.exam import Speaker, caption_exam, respond, see_all, vqa_exam, vqa_mean
 from tinyvlm.gpt import GPT
 from tinyvlm.projectors import PROJECTORS
@@ -63,11 +63,6 @@ class Config:
     log_every: int = setting(10, "steps between lines of the log", low=1)
     eval_every: int = setting(200, "steps between validations (and saves)", low=1)
     eval_items: int = setting(250, "minimal pairs of each question family, and twice as many captions, in the final test", low=1)
-
-
-def world_of(config):
-    """The world that the settings name: World."""
-    return dataclasses.replace(WORLDS[config.world], held_out=config.held_out)
 
 
 def build(config, encoder):
@@ -123,6 +118,8 @@ def restore(saved, path, device):
 def main(config):
     """Train, test, save: returns what metrics.json holds ({} in all but the first of several processes)."""
     # 1. Processes, folder, world, encoder.
+    entered = time.time()
+    check(config)
     processes = run.Processes(config.device)
     device = processes.device
     config = dataclasses.replace(config, out=config.out or f"runs/vlm-{config.projector}")
@@ -139,14 +136,14 @@ def main(config):
     for _, _, _, patterns in stages:
         run.freeze(model, patterns)
     model = model.to(device)
-    data = Conversations(world_of(config), config.seed, encoder["image_size"], device, config.questions, config.blind)
+    data = Conversations(run.world_of(config), config.seed, encoder["image_size"], device, config.questions, config.blind)
 
     # 2. A run that is to go on.
-    start, best, seconds, seeing = 0, -1.0, 0.0, 0.0
+    start, best, seconds, seeing, wall = 0, -1.0, 0.0, 0.0, 0.0
     if saved:
         files.check_resume(config, saved["config"], ("out", "resume", "device", "log_every", "eval_every", "eval_items"), folder / "last.pt")
         files.load_weights(model, saved["model"], folder / "last.pt")
-        start, best, [seconds, seeing] = saved["step"], saved["best"], files.read_times(folder, "seconds", "seeing")
+        start, best, [seconds, seeing, wall] = saved["step"], saved["best"], files.read_times(folder, "seconds", "seeing", "wall")
         if start == config.steps and (folder / "metrics.json").exists():
             print(f"{folder / 'last.pt'} is finished ({start} steps); nothing to do")
             files.unlock(folder)
@@ -155,8 +152,8 @@ def main(config):
         print(f"{sum(p.numel() for p in model.parameters()):,} parameters on {device}; {config.world} world; {model.projector.num_tokens} image tokens")
 
     # 3. The loop, stage after stage: picture (or words), projector, decoder, loss, step.
-    progress, stopping = run.bar(config.steps, start, "vlm", processes.is_first), False
-    with run.StopSignals() as stop:
+    stopping = False
+    with run.bar(config.steps, start, "vlm", processes.is_first) as progress, run.StopSignals() as stop:
         for step in range(start, config.steps):
             stage, first, end, patterns = next(s for s in stages if step < s[2])
             if step in (start, first):  # a stage begins, or goes on
@@ -191,12 +188,11 @@ def main(config):
                 files.append_log(folder, done, **scores)
                 is_best, best = scores["val_vqa"] > best, max(scores["val_vqa"], best)
             if processes.is_first and (done % config.eval_every == 0 or is_last or stopping):
-                files.write_times(folder, seconds=seconds, seeing=seeing)
+                files.write_times(folder, seconds=seconds, seeing=seeing, wall=wall + time.time() - entered)
                 state = dict(model=model, optimisers=optimisers, encoder=encoder, best=best)
                 files.save_checkpoint(folder, is_best, kind="vlm", config=config, step=done, **state)
             if stopping:
                 break
-    progress.close()
     if stopping or stop.caught:
         processes.leave()  # the first process has saved before anybody goes
         raise run.stopped(stop.caught, done)
@@ -207,11 +203,12 @@ def main(config):
         rows, numbers = test(model, data, config)
         run.print_table("test split", rows)
         seen = sum(end - first for stage, first, end, _ in stages if stage != "language") * config.batch_size
-        result = dict(seconds=round(seconds, 1), images_per_second=round(seen / max(seeing, 1e-9), 1), **numbers)
+        show_samples(model, data, folder / "samples.png")
+        wall += time.time() - entered  # with validation, tests and pictures
+        result = dict(seconds=round(seconds, 1), wall_seconds=round(wall, 1), images_per_second=round(seen / max(seeing, 1e-9), 1), **numbers)
         files.write_metrics(folder, result)
         plots.curves(files.read_log(folder), folder / "curves.png")
-        show_samples(model, data, folder / "samples.png")
-        print(f"{seconds:.0f} s of training, {result['images_per_second']:.0f} images/s; {folder}/samples.png shows what it says")
+        print(f"{wall:.0f} s, of which {seconds:.0f} s of training, {result['images_per_second']:.0f} images/s; {folder}/samples.png shows what it says")
     files.unlock(folder)
     processes.leave()
     return result
@@ -224,6 +221,8 @@ def encoder_of(config):
     saved = files.load_checkpoint(config.clip, "clip")
     if saved["config"]["held_out"] != config.held_out:
         raise UserError(f"--held-out is {config.held_out}, {config.clip} has {saved['config']['held_out']}; train CLIP with the same")
+    if saved["config"]["world"] != config.world:
+        print(f"note: the encoder of {config.clip} knows the {saved['config']['world']} world; for one of this world: python train_clip.py --world {config.world}")
     weights = {name[len("vision.") :]: w for name, w in saved["model"].items() if name.startswith("vision.")}
     return {k: saved["config"][k] for k in ("encoder", "image_size", "dim", "depth", "heads")}, weights
 
@@ -248,10 +247,10 @@ def test(model, data, config):
     captions, _, _ = caption_exam(speaker, data.world, data.seed, "test", 2 * config.eval_items)
     families, _ = vqa_exam(speaker, data.world, data.seed, "test", questions.FAMILIES, config.eval_items)
     model.train()
-    rows = [metrics.table_row(name.replace("_", " "), captions[name]) for name in ("fact_f1", "exact_caption", "unparseable", "chair_i", "misdescribed_i")]
+    rows = [metrics.table_row(name.replace("_", " "), captions[name]) for name in ("fact_f1", "fact_recall", "exact_caption", "unparseable", "chair_i", "misdescribed_i")]
     kept = ("fact_f1", "fact_precision", "fact_recall", "exact_caption", "unparseable", "chair_i", "chair_s", "misdescribed_i", "misdescribed_s")
     numbers = {name: captions[name].value for name in kept}
-    for family, (seeing, blind, _) in families.items():
+    for family, (seeing, blind, *_) in families.items():
         rows.append(metrics.table_row(f"VQA {family}", seeing, f"blind {blind.value:.3f}"))
         numbers[f"vqa_{family}"], numbers[f"vqa_blind_{family}"] = seeing.value, blind.value
     seeing, blind = vqa_mean(families, 0), vqa_mean(families, 1)

@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import numpy as np
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import train_clip
@@ -23,31 +24,34 @@ from tinyvlm.projectors import PROJECTORS
 
 def seconds_of(work, repeats=5):
     """The median time of one call, after one to warm up."""
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     work()
     times = []
     for _ in range(repeats):
+        wait()
         start = time.perf_counter()
         work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        wait()
         times.append(time.perf_counter() - start)
     return float(np.median(times))
 
 
 def peak(device):
-    """The fastest product of two 2048 x 2048 float32 matrices, FLOP/s."""
-    a = torch.randn(2048, 2048, device=device)
-    return max(2 * 2048**3 / seconds_of(lambda: a @ a, 1) for _ in range(8))
+    """The fastest product of two square matrices in the type that training uses, FLOP/s."""
+    n = 8192 if device.type == "cuda" else 2048
+    a = torch.randn(n, n, device=device, dtype=torch.bfloat16 if device.type == "cuda" else torch.float32)
+    return max(2 * n**3 / seconds_of(lambda: a @ a, 1) for _ in range(8))
 
 
 def report(name, images, seconds, flops, best, data_seconds):
     rate = flops / seconds
-    share = f"{rate / 1e9:6.0f} GFLOP/s, {rate / best:.0%} of the float32 peak"
+    share = f"{rate / 1e9:6.0f} GFLOP/s, {rate / best:.0%} of the peak"
     print(f"{name:28}{images / seconds:8.0f} images/s {share}; making a batch takes {data_seconds / seconds:.1%} of a step")
 
 
 def flops_of(work):
-    with FlopCounterMode(display=False) as counter:
+    """Counted with attention as plain matrix products: the counter does not know the fused kernel of a CPU."""
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()
 
@@ -57,7 +61,7 @@ def clip_step(encoder, device, **sizes):
     config = train_clip.Config(encoder=encoder, **sizes)
     model = train_clip.build(config).to(device)
     optimisers = run.make_optimisers(model, 1e-3, 1e-2, 0.01)
-    data = PairsForCLIP(train_clip.world_of(config), device=device)
+    data = PairsForCLIP(run.world_of(config), device=device)
     batch = data.batch("train", np.arange(config.batch_size))
 
     def work():
@@ -73,7 +77,7 @@ def vlm_step(projector, device):
     config = train_vlm.Config(projector=projector, encoder_init="random")
     model = train_vlm.build(config, train_vlm.encoder_of(config)[0]).to(device)
     optimisers = run.make_optimisers(model, 1e-3, 1e-2, 0.01)
-    data = Conversations(train_vlm.world_of(config), device=device)
+    data = Conversations(run.world_of(config), device=device)
     batch = data.batch("train", np.arange(config.batch_size))
 
     def work():
@@ -88,8 +92,8 @@ def vlm_step(projector, device):
 def main():
     device = run.pick_device("auto")
     best = peak(device)
-    print(f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}; matrix-product peak {best / 1e9:.0f} GFLOP/s in float32")
-    world = train_clip.world_of(train_clip.Config())
+    print(f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}; matrix-product peak {best / 1e9:.0f} GFLOP/s")
+    world = run.world_of(train_clip.Config())
     for name, data in (("world: captions", PairsForCLIP(world, device=device)), ("world: conversations", Conversations(world, device=device))):
         print(f"{name:28}{256 / seconds_of(lambda: data.batch('train', np.arange(256))):8.0f} finished samples/s (scene, pixels, tokens)")
     for encoder, sizes in (("stem", {}), ("vit", {}), ("vit", dict(depth=4))):

@@ -5,16 +5,18 @@
 `presence` is POPE: is there a SHAPE, half of them there and half of them not.
 
 Captions are lists of noun phrases (n, m, 4) as everywhere; `language.caption` writes them, in reading order. They tell sizes, colours,
-shapes and places, but no places where attributes change hands and no sizes where one is added. Two foils can be told by their
-length: what is added makes a caption longer.
+shapes and places, but no places where attributes change hands and no sizes where one is added. What a foil puts in is as frequent in the world as what it
+replaces, and no foil names a held-out pair, so that words alone do not tell it, with two exceptions: what is added makes a caption longer, and in a world of friends a
+replaced shape has lost its friend.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from data.language import EXISTENCE, KIND, WIDTH, A, caption_truth, without
-from data.scene import COLOUR, EDITS, PLACE, SHAPE, SIZE, Dice, Scenes, TooPoor, in_reading_order, sample
+from data.scene import COLOUR, EDITS, PLACE, SHAPE, SIZE, Dice, Scenes, TooPoor, diagonal_of, in_reading_order, pair_table, sample
 
 KINDS = ("replace_object", "replace_attribute", "replace_relation", "swap_object", "swap_attribute", "add_object", "add_attribute")
 CONTRASTS = {
@@ -51,8 +53,10 @@ def foils(world, seed, split, kind, number):
         indices = np.arange(start, start + 2 * number + 50, 2)  # one picture of each minimal pair
         start = indices[-1] + 2
         scenes = sample(world, seed, split, indices)
-        true, false = told(scenes.objects, Dice(seed, split, indices), kind)
+        true, false = told(scenes.objects, Dice(seed, split, indices), kind, pair_table(world, "train"))
         keep = np.array([not is_true(f, o) for f, o in zip(false, scenes.objects)])
+        if split != "held_out":
+            keep &= ((false[..., SHAPE] == 0) | (diagonal_of(false[..., COLOUR], false[..., SHAPE]) >= world.held_out)).all(1)
         found.append(Foils(take(scenes, keep), true[keep], false[keep]))
     if sum(len(f.true) for f in found) < number:
         raise TooPoor(f"this world has too few pictures for foils of the kind {kind!r}; it takes more objects in a picture")
@@ -60,8 +64,8 @@ def foils(world, seed, split, kind, number):
     return Foils(take(joined([f.scenes for f in found]), slice(number)), true, false)
 
 
-def told(objects, dice, kind):
-    """What a true caption says and what the foil says of scenes (n, m, 4): (n, m, 4) and (n, m or m + 1, 4).
+def told(objects, dice, kind, pairs):
+    """What a true caption says and what the foil says of scenes (n, m, 4): (n, m, 4) and (n, m or m + 1, 4). pairs: colours and shapes to draw from, (k, 2).
 
     Not every scene has room for every kind: the caller throws away foils that came out true.
     """
@@ -69,17 +73,17 @@ def told(objects, dice, kind):
     count = (objects[..., SHAPE] > 0).sum(1)
     i = dice.roll("foil of", count)
     j = (i + 1 + dice.roll("foil with", np.maximum(count - 1, 1))) % count
-    other = lambda column, sides: (objects[n, i, column] + dice.roll(f"other {column}", sides - 1)) % sides + 1
+    drawn = pairs[dice.roll("drawn", len(pairs))]
     true, false = objects.copy(), objects.copy()
     action, _, what = kind.partition("_")
     coin = dice.roll("which attribute", 2) == 0
     if action == "replace" and what == "object":
-        false[n, i, SHAPE] = other(SHAPE, 8)
+        false[n, i, SHAPE] = drawn[:, 1]
     elif action == "replace" and what == "attribute":
-        false[n, i, COLOUR] = np.where(coin, other(COLOUR, 8), objects[n, i, COLOUR])
+        false[n, i, COLOUR] = np.where(coin, drawn[:, 0], objects[n, i, COLOUR])
         false[n, i, SIZE] = np.where(coin, objects[n, i, SIZE], 3 - objects[n, i, SIZE])
     elif action == "replace":  # where it is: another place, one that is free
-        false[n, i, PLACE] = other(PLACE, 9)
+        false[n, i, PLACE] = (objects[n, i, PLACE] + dice.roll("other place", 8)) % 9 + 1
         taken = (false[n, i, PLACE][:, None] == objects[..., PLACE]).any(1)
         false[taken] = objects[taken]
     elif action == "swap":
@@ -88,7 +92,7 @@ def told(objects, dice, kind):
             for column in group:
                 false[n[mine], i[mine], column], false[n[mine], j[mine], column] = objects[n[mine], j[mine], column], objects[n[mine], i[mine], column]
     elif what == "object":  # one more, at a place that is free
-        new = np.stack([dice.roll(f"new {c}", sides) + 1 for c, sides in ((SIZE, 2), (COLOUR, 8), (SHAPE, 8), (PLACE, 9))], 1)
+        new = np.stack([dice.roll("new size", 2) + 1, *drawn.T, dice.roll("new place", 9) + 1], 1)
         new[(new[:, PLACE][:, None] == objects[..., PLACE]).any(1)] = 0
         false = np.concatenate([false, new[:, None]], 1)
     else:  # the true caption tells no size; the foil tells one, a wrong one
@@ -142,34 +146,50 @@ def one_less(scenes):
     return replace(scenes, objects=in_reading_order(left)), suits
 
 
-def presence(world, seed, split, indices):
-    """POPE (Li et al. 2023) about these samples: {kind of negative: (picture (k,), shape 1..8 (k,), is it there (k,))}, half of each truth.
+def presence(world, seed, split, kind, number):
+    """POPE (Li et al. 2023): `number` squares of two pictures and two shapes, each picture with one of the shapes and without the other: scenes (2 * number, a
+    square's two side by side), the shapes 1..8 (2 * number, 2) that are asked for, and which are there, bool of the same shape. TooPoor if there are too few.
 
-    Each picture is asked for a shape that it has not: one drawn at random, the one most frequent in training, or the one that training shows most often beside
-    what is there. For each such question the same is asked of a picture that has the shape, so that words alone are worth one half. Frequencies are counted in
-    4,096 training scenes of seed 0, so that models of all seeds are asked the same. (In a uniform world they differ by chance alone; see World.prior.)
+    kind: how a picture's missing shape is chosen: at random, the one most frequent in training, or the one that training shows most often beside what is
+    there. Every picture is asked for one shape that it has and one that it has not, and so is every shape in a square: neither words alone nor
+    a picture alone are worth more than one half. Frequencies are counted in 4,096 training scenes of seed 0, so that models of all
+    seeds are asked the same. (In a uniform world they differ by chance alone; see World.prior.)
     """
-    there = shapes_there(sample(world, seed, split, indices).objects)
     known = shapes_there(sample(world, 0, "train", np.arange(0, 8192, 2)).objects)
-    frequent, beside = known.sum(0), known.T.astype(float) @ known  # (8,), (8, 8)
-    wishes = dict(
-        random=Dice(seed, split, indices).roll("absent", 2**31, (8,)),
-        popular=np.tile(frequent, (len(there), 1)),
-        adversarial=there.astype(float) @ beside,
-    )
-    result = {}
-    for kind in NEGATIVES:
-        absent = np.where(there, -1, wishes[kind]).argmax(1)
-        pictures, shapes, truth = [], [], []
-        for shape in range(8):
-            lacking = np.flatnonzero((absent == shape) & ~there.all(1))
-            having = np.flatnonzero(there[:, shape])
-            if len(having):
-                pictures += [lacking, np.resize(having, len(lacking))]
-                shapes += [np.full(2 * len(lacking), shape + 1)]
-                truth += [np.zeros(len(lacking), bool), np.ones(len(lacking), bool)]
-        result[kind] = tuple(np.concatenate(parts) for parts in (pictures, shapes, truth))
-    return result
+    beside = known.T.astype(float) @ known  # (8, 8); on the diagonal how often each shape occurs
+    for pool in (8 * number, 64 * number, 512 * number):
+        indices = np.arange(0, 2 * pool, 2)
+        there = shapes_there(sample(world, seed, split, indices).objects)
+        wishes = dict(
+            random=Dice(seed, split, indices).roll("absent", 2**31, (8,)),
+            popular=np.tile(beside.diagonal(), (pool, 1)),
+            adversarial=there.astype(float) @ beside,
+        )
+        missing = np.where(there, -1, wishes[kind]).argmax(1)
+        pictures = np.array(squares_of(there, missing)[:number], np.int64).reshape(-1, 2)
+        if len(pictures) == number:
+            shapes, pictures = missing[pictures].repeat(2, 0), pictures.reshape(-1)
+            return sample(world, seed, split, indices[pictures]), shapes + 1, np.take_along_axis(there[pictures], shapes, 1)
+    raise TooPoor(f"this world has too few pictures for questions about presence with {kind} negatives")
+
+
+def squares_of(there, missing):
+    """Pairs of pictures (p, q), each showing the shape that the other one is `missing` (n,): there (n, 8). In order of q, each picture once at most."""
+    waiting, used, found = defaultdict(list), set(), []
+    for q, (shows, lacks) in enumerate(zip(there, missing.tolist())):
+        mine = np.flatnonzero(shows).tolist()
+        for shape in mine if not shows[lacks] else ():  # else all eight are there
+            queue = waiting[shape, lacks]  # pictures without this shape that show what q lacks
+            while queue and queue[-1] in used:
+                queue.pop()
+            if queue:
+                found.append((queue.pop(), q))
+                used.update(found[-1])
+                break
+        else:
+            for shape in mine:
+                waiting[lacks, shape].append(q)
+    return found
 
 
 def is_there(shapes):

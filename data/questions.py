@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.language import (
-    A, ANSWERS, B, COLOUR_OF, COMPARE, CONTENT, COUNT, EXISTENCE, KIND, KINDS, LINK, RELATION, SHAPE_OF, SIZE_OF, UNDECIDED, WIDTH, YES, answer,
+    A, ANSWERS, B, COLOUR_OF, COMPARE, CONTENT, COUNT, EXISTENCE, KIND, KINDS, LINK, RELATION, SHAPE_OF, SIZE_OF, UNDECIDED, WIDTH, YES, answer, matches,
 )  # fmt: skip
 from data.scene import COLOUR, EDITS, PLACE, SHAPE, SIZE, Dice, TooPoor, diagonal_of, sample
 
@@ -33,11 +33,15 @@ CHANCE = {family: 1 / len(ANSWERS[KINDS.index(family)]) for family in FAMILIES} 
 
 @dataclass
 class Pairs:
-    """Minimal pairs of one family: `indices` (n,) of the even samples, `rows` (n, 10), `answers` (n, 2) for 2k and 2k+1."""
+    """Minimal pairs of one family: `indices` (n,) of the even samples, `rows` (n, 10), `answers` (n, 2) for 2k and 2k+1.
+
+    hard (n,): a count of two or three, a comparison of things that are in both pictures, so that it takes counting.
+    """
 
     indices: np.ndarray
     rows: np.ndarray
     answers: np.ndarray
+    hard: np.ndarray
 
 
 def propose(kind, objects, roll, single=False):
@@ -137,8 +141,11 @@ def roll_flat(dice, stream, sides, each):
 
 
 def chance(world, family, answers):
-    """What a guess is right in: 1 / (number of answers), but where not all is equally frequent (prior, held_out) the share of the most frequent answer."""
-    return CHANCE[family] if world.prior == "uniform" and not world.held_out else float(np.bincount(answers.reshape(-1)).max() / answers.size)
+    """What a guess is right in: 1 / (number of answers); where pairs are held out a shape has that many colours less, and a colour shapes. Where not all
+    is equally frequent it is the share of the most frequent answer (there the words of a question about a count tell a little, too: "red" hints at many)."""
+    if world.prior != "uniform":
+        return float(np.bincount(answers.reshape(-1)).max() / answers.size)
+    return 1 / (8 - world.held_out) if family in ("colour", "shape") else CHANCE[family]
 
 
 def pair_questions(world, seed, split, family, pair_indices):
@@ -156,19 +163,26 @@ def pair_questions(world, seed, split, family, pair_indices):
     kind = np.full(b * PAIR_TRIES, KINDS.index(family))
     told = np.where(dice.roll("told", 2)[:, None, None] == 0, before, after)  # whose object the question names
     rows = propose(kind, np.repeat(told, PAIR_TRIES, 0), roll, single=True)
-    answers = np.stack([answer(rows, np.repeat(side, PAIR_TRIES, 0)) for side in (before, after)], 1)
+    sides = [np.repeat(side, PAIR_TRIES, 0) for side in (before, after)]
+    answers = np.stack([answer(rows, side) for side in sides], 1)
     good = (is_good(rows, world) | (split == "held_out")) & (answers != UNDECIDED).all(1) & (answers[:, 0] != answers[:, 1])
     # A picture alone must not tell the answer: both a question about few and one about many can be asked of it (with two answers each), both one
     # where this picture has more and one where the other has. Then a coin decides.
-    first = np.sort(answers - 1, 1)[:, 1] == 1 if family == "count" else answers[:, 0] == YES
+    hard = np.zeros(len(rows), bool)
+    first = answers[:, 0] == YES
+    either_way = lambda fits: np.repeat(np.logical_and(*((fits & side).reshape(b, PAIR_TRIES).any(1) for side in (first, ~first))), PAIR_TRIES)
     if family == "count":
+        first = np.sort(answers - 1, 1)[:, 1] == 1
+        hard = ~first
         good &= first | (crowded & (np.sort(answers - 1, 1) == [2, 3]).all(1))
+    if family == "compare" and crowded:
+        hard = np.logical_and.reduce([matches(rows[:, noun], side).any(1) for noun in (A, B) for side in sides])
+        good &= hard == either_way(good & hard)  # they are rare: asked wherever they can be
     if family == "compare" or (family == "count" and crowded):
-        both = np.logical_and(*((good & side).reshape(b, PAIR_TRIES).any(1) for side in (first, ~first)))
-        good &= np.repeat(both, PAIR_TRIES) & (first == np.repeat(dice.roll(f"pair {family} coin", 2) == 0, PAIR_TRIES))
+        good &= either_way(good) & (first == np.repeat(dice.roll(f"pair {family} coin", 2) == 0, PAIR_TRIES))
     best, found = first_good(good.reshape(-1, PAIR_TRIES))
     choice = (np.arange(b) * PAIR_TRIES + best)[found]
-    return Pairs(even[found], rows[choice], answers[choice])
+    return Pairs(even[found], rows[choice], answers[choice], hard[choice])
 
 
 def pairs(world, seed, split, family, number):
@@ -180,13 +194,12 @@ def pairs(world, seed, split, family, number):
     while start < 64 * chunk:
         found.append(pair_questions(world, seed, split, family, np.arange(start, start + chunk)))
         start += chunk
-        indices, rows, answers = (np.concatenate([getattr(p, name) for p in found]) for name in ("indices", "rows", "answers"))
+        indices, rows, answers, hard = (np.concatenate([getattr(p, name) for p in found]) for name in ("indices", "rows", "answers", "hard"))
         keep = np.arange(len(indices))
-        if family == "count" and world.max_objects > 2:
-            many = answers.min(1) > 2
+        if family in ("count", "compare") and world.max_objects > 2:
             half = (number + 1) // 2
-            keep = np.sort(np.concatenate([np.flatnonzero(~many)[:half], np.flatnonzero(many)[: number - half]]))
+            keep = np.sort(np.concatenate([np.flatnonzero(~hard)[:half], np.flatnonzero(hard)[: number - half]]))
         if len(keep) >= number:
             keep = keep[:number]
-            return Pairs(indices[keep], rows[keep], answers[keep])
+            return Pairs(indices[keep], rows[keep], answers[keep], hard[keep])
     raise TooPoor(f"this world has no questions of the family {family!r}; it takes more objects in a picture")

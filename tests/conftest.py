@@ -16,8 +16,8 @@ from tinyvlm.config import run_script
 
 ROOT = Path(__file__).parent.parent
 SMALL = dict(dim=16, depth=1, heads=1, text_dim=16, text_depth=1, text_heads=1, embed_dim=16)
-CLIP_ARGS = SMALL | dict(steps=6, batch_size=8, eval_items=512, eval_every=2, log_every=1)
-VLM_ARGS = dict(steps=6, batch_size=4, dim=32, depth=1, heads=1, shares="0.5,0.17,0.33", eval_every=2, eval_items=4, log_every=1)
+CLIP_ARGS = SMALL | dict(device="cpu", steps=6, batch_size=8, eval_items=512, eval_every=2, log_every=1)
+VLM_ARGS = dict(device="cpu", steps=6, batch_size=4, dim=32, depth=1, heads=1, shares="0.5,0.17,0.33", eval_every=2, eval_items=4, log_every=1)
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ BATCH = 8
 def clip_step(processes):
     config = train_clip.Config(**SMALL)
     model = train_clip.build(config)
-    data = PairsForCLIP(train_clip.world_of(config))
+    data = PairsForCLIP(run.world_of(config))
     batch = data.batch("train", processes.part(np.arange(BATCH)))
     shared = processes.wrap(model)
     image, text, scale = shared(batch.pixels, batch.tokens)
@@ -31,7 +31,7 @@ def clip_step(processes):
 def vlm_step(processes):
     config = train_vlm.Config(encoder_init="random", dim=32, depth=1, heads=1, projector="label")
     model = train_vlm.build(config, train_vlm.encoder_of(config)[0])
-    data = Conversations(train_vlm.world_of(config))
+    data = Conversations(run.world_of(config))
     batch = data.batch("train", processes.part(np.arange(BATCH)))
     if processes.rank == 0:
         batch.learn[0] = False  # uneven numbers of words that are learned

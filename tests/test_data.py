@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from data import language, questions
+from data import foils, language, questions
 from data.dataset import DATASETS, Conversations, PairsForCLIP, tokenizer
 from data.language import A, B, KIND, KINDS, LINK, LINKS, NO, UNDECIDED, WIDTH, YES
 from data.render import render
@@ -351,3 +351,8 @@ def test_packed_text_decodes_to_the_answers_and_their_ends():
 def test_a_true_caption_is_marked_as_such():
     batch = PairsForCLIP(WORLD).batch("train", np.arange(128))
     assert batch.positives.diagonal().all() and batch.positives.sum() > 128
+    scenes = sample(WORLD, 0, "train", np.arange(128)).objects
+    told = [language.parse_caption(tokenizer.decode(row)) for row in batch.tokens.tolist()]
+    for i, j in [(i, j) for i in range(0, 128, 5) for j in range(128)]:  # row: picture, column: caption
+        assert batch.positives[i, j] == foils.is_true(told[j], scenes[i])
+    assert (batch.positives != batch.positives.T).any()

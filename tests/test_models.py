@@ -58,14 +58,25 @@ def test_vision_contract(name, size):
     assert torch.equal(encoder(picture)[0], encoder(picture)[0])
 
 
+@pytest.mark.parametrize("size", [28, 56, 84, 112, 224])
+@pytest.mark.parametrize("name", VISION_ENCODERS)
+def test_no_pixel_is_left_out(name, size):
+    encoder, seen = VISION_ENCODERS[name](image_size=size, dim=16, depth=1, heads=1), []
+    encoder.patch.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].requires_grad_()))
+    tokens, _ = encoder(torch.randint(0, 256, (1, 3, size, size), dtype=torch.uint8))
+    (tokens * torch.randn_like(tokens)).sum().backward()
+    assert tokens.shape == (1, 196, 16) and (seen[0].grad != 0).all()
+
+
 @pytest.mark.parametrize("name", PROJECTORS)
 def test_projector_contract(name):
     projector = PROJECTORS[name](vision_dim=24, text_dim=32, num_patches=196)
     for b in (1, 3):
         out = projector(torch.randn(b, 196, 24))
-        assert out.shape == (b, projector.num_tokens, 32)
+        assert out.shape == ((b, projector.num_tokens, 32) if out.is_floating_point() else (b, projector.num_tokens))  # vectors or words
     lesson = projector.lesson(torch.full((3, 1, 1), FIRST_WORD + language.ID["red"])) if hasattr(projector, "lesson") else 0.0
-    assert every_parameter_learns(projector, (out * torch.randn_like(out)).sum() + lesson) == []
+    seen = (out * torch.randn_like(out)).sum() if out.is_floating_point() else 0.0
+    assert every_parameter_learns(projector, seen + lesson) == []
     x = torch.randn(1, 196, 24)
     assert torch.equal(projector.eval()(x), projector(x))
 
@@ -90,6 +101,20 @@ def test_loss_contract(name):
     logits = (scale * image @ text.T).detach()
     by_hand = sum(-(row - row.logsumexp(0))[i] for m in (logits, logits.T) for i, row in enumerate(m)) / (2 * b)
     assert math.isclose(value.item(), by_hand.item(), rel_tol=1e-9)
+
+
+def test_the_multi_positive_loss_by_loops():
+    """Caption 0 is true of pictures 0 and 2, caption 2 of picture 2 alone: rows are pictures, columns captions."""
+    b = 4
+    image, text = (F.normalize(torch.randn(b, 8, dtype=torch.double), dim=-1) for _ in range(2))
+    positives = torch.eye(b, dtype=torch.bool)
+    positives[2, 0] = True
+    logits, loss = 10 * image @ text.T, 0.0
+    for matrix, true in ((logits, positives), (logits.T, positives.T)):
+        for i in range(b):
+            rivals = [matrix[i, j] for j in range(b) if j == i or not true[i, j]]  # other true ones do not count against its own
+            loss += -(matrix[i, i] - torch.stack(rivals).logsumexp(0)) / (2 * b)
+    assert math.isclose(LOSSES["multi_positive"](image, text, torch.tensor(10.0), positives).item(), loss.item(), rel_tol=1e-6)
 
 
 def test_a_duplicated_pair_costs_nothing_under_the_multi_positive_loss():
@@ -276,13 +301,19 @@ def test_several_questions_about_a_picture_are_answered_as_one_by_one():
 def test_the_label_projector_says_what_is_there_and_nothing_else():
     projector = PROJECTORS["label"](vision_dim=24, text_dim=32, num_patches=196)
     tokens = 3 * torch.randn(2, 196, 24)
+    projector.classify.down.bias.data[::2] = -20.0  # these are not there
     out = projector(tokens)
-    words = projector.token.weight
-    assert all(torch.equal(row, word) or not row.any() for picture in out for row, word in zip(picture, words))
+    assert all(said in (word, PAD) for picture in out.tolist() for said, word in zip(picture, projector.word.tolist())) and (out == PAD).any() and (out != PAD).any()
+    model = small_vlm("label")
+    with torch.no_grad():
+        heard, said = model.see(batch_of(2).pixels), model.projector(model.look(batch_of(2).pixels))
+    assert torch.equal(heard, torch.where((said != PAD)[..., None], model.decoder.token.weight[said], 0.0))  # the decoder's own words
     assert torch.equal(out, projector(tokens[:, torch.randperm(196)]))  # where something is does not come through
     labels = torch.tensor([[*tokenizer.encode("small red circle"), PAD, PAD], [*tokenizer.encode("large blue ring"), *tokenizer.encode("top left")]])
     named = [{projector.LABELS[k] for k in row.nonzero()[:, 0]} for row in (labels[:, None, :, None] == projector.word).any(2).any(1)]
     assert named == [{"small", "red", "circle"}, {"large", "blue", "ring"}]
+    projector.classify.down.bias.data.zero_()
+    projector(tokens)
     before = projector.lesson(labels[:, None])
     optimiser = torch.optim.Adam(projector.parameters(), 1e-2)
     for _ in range(60):
@@ -355,6 +386,9 @@ def test_norms_biases_embeddings_and_temperature_do_not_decay():
     for model in (small_clip(), small_vlm()):
         decayed = [n for n, p in model.named_parameters() if run.optimiser_group(n, p) == "decayed"]
         assert decayed and not [n for n in decayed if any(k in n for k in ("norm", "bias", "token.", "position", "log_scale")) or n.endswith("query")]
+        of_names = {id(p): n for n, p in model.named_parameters()}
+        groups = run.make_optimisers(model, 1e-3, 1e-2, 0.1)[-1].param_groups
+        assert {of_names[id(p)] for g in groups if g["weight_decay"] for p in g["params"]} == set(decayed)
 
 
 def test_a_step_that_is_not_finite_changes_nothing():

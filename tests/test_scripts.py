@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -13,7 +14,7 @@ import train_clip
 import train_vlm
 from conftest import CLIP_ARGS, ROOT, VLM_ARGS, command, in_process
 from tinyvlm import config as settings
-from tinyvlm import files
+from tinyvlm import files, run
 from tinyvlm.projectors import PROJECTORS
 
 FILES = {"config.json", "log.jsonl", "last.pt", "best.pt", "metrics.json", "times.json", "curves.png", "samples.png"}
@@ -58,13 +59,56 @@ def test_projectors_share_encoder_and_decoder_to_the_last_bit(clip_folder):
             assert all(torch.equal(w, other[n]) for n, w in getattr(model, part).state_dict().items())
 
 
+def test_align_starts_from_the_encoder_of_clip_and_moves_the_projector_alone(clip_folder, tmp_path):
+    arguments = VLM_ARGS | dict(steps=2, stages="align", shares="1", projector="mlp", clip=str(clip_folder), out=str(tmp_path))
+    train_vlm.main(train_vlm.Config(**arguments))
+    fresh = train_vlm.build(train_vlm.Config(**arguments), train_vlm.encoder_of(train_vlm.Config(**arguments))[0]).state_dict()
+    encoder = {name: w for name, w in weights(clip_folder).items() if name.startswith("vision.")}
+    assert encoder
+    for name, w in weights(tmp_path).items():
+        assert torch.equal(w, encoder.get(name, fresh[name])) == (not name.startswith("projector.")), name
+
+
+def test_a_config_that_makes_no_sense_is_refused_from_python_too(clip_folder):
+    before = (clip_folder / "metrics.json").read_bytes()
+    for wrong in (dict(steps=0), dict(loss="typo"), dict(lr=float("nan"))):
+        with pytest.raises(settings.UserError, match="--"):
+            train_clip.main(train_clip.Config(out=str(clip_folder), **CLIP_ARGS | wrong))
+    assert (clip_folder / "metrics.json").read_bytes() == before
+
+
+def test_a_stage_that_trains_nothing_its_loss_depends_on_is_refused(tmp_path):
+    with pytest.raises(settings.UserError, match="--train-language"):
+        train_vlm.main(train_vlm.Config(train_language="projector.*", encoder_init="random", out=str(tmp_path), **VLM_ARGS))
+
+
+def test_a_device_without_a_number_is_the_current_one(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: chosen.append(device.index))
+    assert [str(run.Processes(name).device) for name in ("auto", "cuda", "cuda:1", "cpu")] == ["cuda", "cuda", "cuda:1", "cpu"]
+    assert chosen == [1]  # set_device refuses a device without a number
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_on_a_gpu(tmp_path):
+    on_gpu = dict(device="cuda", eval_every=3)
+    train_clip.main(train_clip.Config(out=str(tmp_path / "clip"), **CLIP_ARGS | on_gpu))
+    for projector in PROJECTORS:
+        train_vlm.main(train_vlm.Config(projector=projector, clip=str(tmp_path / "clip"), out=str(tmp_path / projector), **VLM_ARGS | on_gpu))
+        evaluate.main(evaluate.Config(checkpoint=str(tmp_path / projector), items=20))
+        sample.main(sample.Config(checkpoint=str(tmp_path / projector), items=2))
+
+
 RECIPES = [("instruct", "1", "*"), ("align,instruct", "0.5,0.5", "decoder.*"), ("instruct", "1", "projector.*,vision.blocks.*")]
 
 
 @pytest.mark.parametrize("stages, shares, patterns", RECIPES)
 def test_recipes_of_the_literature_are_a_flag_away(clip_folder, tmp_path, stages, shares, patterns):
     arguments = VLM_ARGS | dict(steps=2, stages=stages, shares=shares, train_instruct=patterns, projector="linear")
-    assert train_vlm.main(train_vlm.Config(out=str(tmp_path), clip=str(clip_folder), **arguments))["vqa_chance"] > 0
+    numbers = train_vlm.main(train_vlm.Config(out=str(tmp_path), clip=str(clip_folder), **arguments))
+    assert {line["stage"] for line in files.read_log(tmp_path) if "loss" in line} == set(stages.split(",")) and 0 <= numbers["vqa"] < 0.6
 
 
 def test_sampler_with_both_kinds_of_checkpoint_and_every_kind_of_picture(clip_folder, vlm_folder, tmp_path, capsys):
@@ -106,14 +150,19 @@ def test_evaluation_leaves_its_reports_and_the_same_bytes_twice(clip_folder, vlm
 
 def test_evaluation_of_another_split_and_of_some_families(vlm_folder, tmp_path):
     sections = evaluate.main(evaluate.Config(checkpoint=str(vlm_folder), items=20, split="more", families="count,compare", out=str(tmp_path)))
-    assert list(sections["answers"]) == ["count", "compare", "mean of families"] and "captions (more)" in sections
+    assert list(sections["answers"]) == ["count", "compare", "mean of families", "count, hard ones", "compare, hard ones"] and "captions (more)" in sections
 
 
 def test_comparison_is_paired_and_of_like_with_like(clip_folder, vlm_folder, tmp_path):
     both = (str(vlm_folder), str(vlm_folder / "best.pt"))
     evaluate.main(evaluate.Config(compare=both, items=20, out=str(tmp_path)))
     table = (tmp_path / "compare.md").read_text()
-    assert "(+0.000, +0.000 to +0.000)" in table and str(vlm_folder) in table
+    assert str(vlm_folder) in table and "| items |" in table
+    numbers = json.loads((tmp_path / "compare.json").read_text())
+    for scores in numbers.values():
+        for first, other in (score.values() for score in scores.values()):
+            assert np.isclose(other["difference"], other["value"] - first["value"], atol=2e-5)
+            assert other["difference_low"] <= other["difference"] + 1e-5 and other["difference"] <= other["difference_high"] + 1e-5
     for wrong, named in (((str(vlm_folder), str(clip_folder)), "like with like"),):
         with pytest.raises(settings.UserError, match=named):
             evaluate.main(evaluate.Config(compare=wrong, items=20, out=str(tmp_path)))
@@ -148,6 +197,8 @@ def test_comparison_is_paired_and_of_like_with_like(clip_folder, vlm_folder, tmp
         (["train_clip.py", "--device", "tpu"], "tpu"),
         (["train_clip.py", "--device", "cuda:99"], "cuda"),
         (["train_clip.py", "--out", "README.md"], "README.md"),
+        (["train_clip.py", "--out", "x" * 300], "--out"),
+        (["train_clip.py", "--world", "friends", "--held-out", "1"], "--held-out"),
         (["train_vlm.py", "--projector", "qformr"], "did you mean qformer"),
         (["train_vlm.py", "--proj", "mlp"], "--projector"),
         (["train_vlm.py", "--projector", "linear", "--queries", "8", "--encoder-init", "random"], "--queries"),
@@ -158,6 +209,8 @@ def test_comparison_is_paired_and_of_like_with_like(clip_folder, vlm_folder, tmp
         (["train_vlm.py", "--train-align", "projektor.*", "--encoder-init", "random"], "projektor"),
         (["train_vlm.py", "--blind", "9"], "--blind"),
         (["sample.py", "--checkpoint", "nowhere"], "nowhere"),
+        (["sample.py", "--checkpoint", "x" * 300], "no checkpoint"),
+        (["sample.py", "--start", "1" + "0" * 20], "--start"),
         (["evaluate.py", "nowhere"], "nowhere"),
         (["evaluate.py", "--families", "colour,shap"], "shap"),
         (["evaluate.py", "--split", "tset"], "did you mean test"),
@@ -239,6 +292,8 @@ def test_readme_commands_flags_and_files_exist():
     for path in re.findall(r"(?:^|[\s(`])((?:[\w.-]+/)*[\w.-]+\.(?:py|md|png|txt|ini))\b", text):
         made_by_running = path.startswith("runs/") or path in ("picture.png", "sample.png", "report.md", "report.png", "compare.md", *FILES)
         assert (ROOT / path).exists() or (ROOT / "data" / path).exists() or made_by_running, path
+    known = {flag for config in classes.values() for flag in settings.flags_of(config)} | {"--help", "--nproc-per-node"}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= known
     for target in re.findall(r"(?:^|`)make (\w+)", text, re.M):
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M), target
 
@@ -248,7 +303,7 @@ def test_no_import_goes_upwards():
     for room, allowed in rooms.items():
         for path in (ROOT / room).glob("*.py"):
             for module in re.findall(r"^(?:from|import) (\w+)", path.read_text(), re.M):
-                if module in ("data", "tinyvlm", "train_clip", "train_vlm", "sample"):
+                if module in ("data", "tinyvlm", "train_clip", "train_vlm", "sample", "evaluate"):
                     assert module in allowed, path
                 if module in ("matplotlib", "PIL"):
                     assert path.name == "plots.py", path

@@ -98,9 +98,10 @@ def caption_exam(speaker, world, seed, split, items):
 
 
 def vqa_exam(speaker, world, seed, split, families, pairs):
-    """Each family on so many minimal pairs: {family: (seeing, blind, in other words: Score each)}, and all that was said.
+    """Each family on so many minimal pairs: {family: (seeing, blind, in other words, seeing the hard ones: Score each)}, and all that was said.
 
-    "In other words" asks the same with a template that training never used. What was said: [(scene index, question, wanted, said)].
+    "In other words" asks the same with a template that training never used. Hard ones, which take counting, are counts of two and three and comparisons
+    of things that are both there (questions.Pairs). What was said: [(scene index, question, wanted, said)].
     Families that the split has no pairs of are left out; TooPoor if that is all of them.
     """
     result, record = {}, []
@@ -118,7 +119,9 @@ def vqa_exam(speaker, world, seed, split, families, pairs):
         seeing, other = zip(*speaker.ask(scenes, columns(asked, otherwise)))
         blind = [row[0] for row in speaker.ask(scenes, columns(asked), blind=True)]
         chance = questions.chance(world, family, found.answers)
-        result[family] = tuple(metrics.share(metrics.is_right(said, wanted), indices // 2, "", chance) for said in (seeing, blind, other))
+        right, hard = [metrics.is_right(said, wanted) for said in (seeing, blind, other)], found.hard.repeat(2)
+        result[family] = tuple(metrics.share(part, indices // 2, "", chance) for part in right)
+        result[family] += (metrics.share(right[0][hard], indices[hard] // 2, "of these, those that take counting"),)
         record += list(zip(indices.tolist(), asked, wanted, seeing))
     return result, record
 
@@ -130,15 +133,14 @@ def vqa_mean(families, which):
 
 
 def pope_exam(speaker, world, seed, split, items):
-    """Presence of shapes: {kind of negative: {"words" or "logits": {name: Score}}}; see foils.presence."""
-    indices = np.arange(0, 2 * items, 2)
-    scenes = sample(world, seed, split, indices)
-    asked = [language.texts(language.ask(foils.is_there(np.arange(1, 9))))] * items  # all eight, of every picture
-    said, leaning = (np.array(answers, object) for answers in (speaker.ask(scenes, asked), speaker.lean(scenes, asked)))
+    """Presence of shapes, two questions about each of `items` pictures: {kind of negative: {"words" or "logits": {name: Score}}}; see foils.presence."""
     result = {}
-    for kind, (picture, shape, there) in foils.presence(world, seed, split, indices).items():
-        forms = (("words", said), ("logits", leaning))
-        result[kind] = {form: metrics.pope_report(answers[picture, shape - 1], there, picture) for form, answers in forms}
+    for kind in foils.NEGATIVES:
+        scenes, shapes, there = foils.presence(world, seed, split, kind, items // 2)
+        asked = [language.texts(language.ask(foils.is_there(row))) for row in shapes]
+        square = (np.arange(len(asked)) // 2).repeat(2)  # its four answers hang together
+        answers = (("words", speaker.ask(scenes, asked)), ("logits", speaker.lean(scenes, asked)))
+        result[kind] = {form: metrics.pope_report(np.array(said, object).reshape(-1), there.reshape(-1), square) for form, said in answers}
     return result
 
 
@@ -154,9 +156,12 @@ def transfer_exam(speaker, world, seed, split, items, each=7):
     rows, answers = questions.about(asking, seed, split, indices, scenes.objects, questions.FAMILIES, each)
     flat = rows.reshape(-1, language.WIDTH)
     asked, wanted = language.texts(language.ask(flat)), language.texts(language.reply(flat, answers.reshape(-1)))
-    said = [answer for row in speaker.ask(scenes, [asked[k : k + each] for k in range(0, len(asked), each)]) for answer in row]
-    right = metrics.share(metrics.is_right(said, wanted), (indices // 2).repeat(each), f"{each} questions a picture, unpaired")
-    return {name: report[name] for name in ("fact_f1", "exact_caption", "chair_i", "misdescribed_i", "unparseable")} | dict(vqa_unpaired=right)
+    rows = [asked[k : k + each] for k in range(0, len(asked), each)]
+    said, guessed = ([answer for row in speaker.ask(scenes, rows, blind=blind) for answer in row] for blind in (False, True))
+    group, kept = (indices // 2).repeat(each), ("fact_f1", "fact_recall", "exact_caption", "chair_i", "chair_s", "misdescribed_i", "misdescribed_s", "unparseable")
+    right = metrics.share(metrics.is_right(said, wanted), group, f"{each} questions a picture, unpaired")
+    by_words = metrics.share(metrics.is_right(guessed, wanted), group, "the same without picture")
+    return {name: report[name] for name in kept} | dict(vqa_unpaired=right, vqa_unpaired_blind=by_words)
 
 
 def heat(model, pixels, asked, said):
@@ -166,7 +171,7 @@ def heat(model, pixels, asked, said):
     projector. Shrikumar et al., "Not just a black box" (2016).
     """
     tokens = model.look(pixels).detach().requires_grad_()
-    prefix, prompts = model.projector(tokens), to_prompts(asked, pixels.device)
+    prefix, prompts = model.project(tokens), to_prompts(asked, pixels.device)
     there, n = prompts != PAD, prefix.shape[1]
     x = model.fuse(prefix, prompts, torch.arange(prompts.shape[1], device=pixels.device).expand_as(prompts))
     hidden = model.decoder(x, fusion_mask(n, None, there.long(), torch.zeros_like(there)), wanted=n)

@@ -40,18 +40,19 @@ class Ranker:
 
 
 def retrieval_exam(ranker, world, seed, split, items, silent=(PLACE,), among=256):
-    """Cosines of `items` pictures with full captions, and retrieval among the first 256: {name: metrics.Score}.
+    """Cosines of `items` pictures with full captions (with false ones among the first 1,024), and retrieval among the first 256: {name: metrics.Score}.
 
     silent: the columns that captions do not say. Any caption that is true of a picture is a hit, any picture a caption is true of, too.
     """
     indices = np.arange(0, 2 * items, 2)
     scenes = sample(world, seed, split, indices)
     things, scene = language.without(scenes.objects, *silent), indices // 2
-    similarity = ranker.pictures(scenes) @ ranker.captions(things).T
-    true = np.concatenate([language.caption_truth(part, scenes.objects) for part in np.array_split(things, -(-items // 256))]).T
+    images, texts = ranker.pictures(scenes), ranker.captions(things)
+    similarity = images @ texts[:1024].T
+    true = np.concatenate([language.caption_truth(part, scenes.objects) for part in np.array_split(things[:1024], -(-min(items, 1024) // 256))]).T
     mismatched = np.array([row[~fits].mean() for row, fits in zip(similarity, true)])
     result = dict(
-        matched_cosine=metrics.share(similarity.diagonal(), scene, "a picture and its caption"),
+        matched_cosine=metrics.share((images * texts).sum(1), scene, "a picture and its caption"),
         mismatched_cosine=metrics.share(mismatched, scene, "a picture and captions false of it"),
     )
     small, fits, k_all = similarity[:among, :among], true[:among, :among], (1, 5, 10)

@@ -32,12 +32,19 @@ LARGEST = 8 * 2**30  # bytes of a checkpoint that will be read at all
 locks = {}  # folder -> the descriptor that holds its lock, for as long as the process lives
 
 
+def is_folder(path):
+    """False, too, for names that no system can have."""
+    with contextlib.suppress(OSError, ValueError):
+        return Path(path).is_dir()
+    return False
+
+
 def open_folder(out, lock=False):
     """Make the folder of a run. lock: and keep other runs out of it. UserError if that cannot be."""
     folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--out {out} is a file; name a folder")
     try:
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"--out {out} is a file; name a folder")
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(errno.EACCES, "it is read-only")
@@ -142,8 +149,8 @@ def canonical(value):
 def load_checkpoint(path, kind=None):
     """A checkpoint's content, on the CPU; nothing in it is executed. UserError if it is missing, damaged, too new or of another kind."""
     path = Path(path)
-    path = path / "last.pt" if path.is_dir() else path
-    if not path.exists():
+    path = path / "last.pt" if is_folder(path) else path
+    if not os.path.exists(path):
         raise UserError(f"there is no checkpoint {path}; train one first (python train_clip.py, then python train_vlm.py)")
     damaged = UserError(f"{path} is no checkpoint of tinyvlm or is damaged; train it again or name another file")
     try:

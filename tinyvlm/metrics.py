@@ -51,18 +51,32 @@ class Score:
         return weight @ top / np.maximum(weight @ bottom, 1e-12)
 
     def interval(self):
-        """95 %: (low, high). Where all items agree a bootstrap knows no doubt; there it is Wilson's over the scenes."""
-        scenes = np.unique(self.group)
+        """95 %: (low, high). Where all items agree a bootstrap knows no doubt; there it is Wilson's over the scenes that count."""
         if not self.bottom.sum():
             return 0.0, 1.0  # nothing was counted, nothing is known
-        if self.value in (0.0, 1.0):
-            return share_interval(self.value * len(scenes), len(scenes))
-        return spread(self.draws(scenes))
+        if self.agrees:
+            scenes = len(np.unique(self.group[self.bottom > 0]))
+            return share_interval(self.value * scenes, scenes)
+        return spread(self.draws(np.unique(self.group)))
+
+    @property
+    def agrees(self):
+        """Is every item right, or every one wrong?"""
+        return self.value in (0.0, 1.0)
 
     def minus(self, other):
-        """The difference to another model's score on the same scenes: (value, (low, high)), the scenes drawn together for both (paired)."""
-        scenes = np.union1d(self.group, other.group)
-        return self.value - other.value, spread(self.draws(scenes) - other.draws(scenes))
+        """The difference to another model's score on the same scenes: (value, (low, high)), the scenes drawn together for both (paired).
+
+        Where the items of one of them all agree, so that it has no draws to pair, the two single intervals are combined: Newcombe (1998).
+        """
+        scenes, difference = np.union1d(self.group, other.group), self.value - other.value
+        if self.agrees or other.agrees:
+            (low, high), (other_low, other_high) = self.interval(), other.interval()
+            return difference, (
+                difference - math.hypot(self.value - low, other_high - other.value),
+                difference + math.hypot(high - self.value, other.value - other_low),
+            )
+        return difference, spread(self.draws(scenes) - other.draws(scenes))
 
 
 @functools.lru_cache(maxsize=4)
@@ -256,7 +270,13 @@ def caption_report(captions, scenes, group):
     one. `misdescribed_i` and `_s` are stricter: no object that is as described is left for the phrase. An unparseable caption mentions nothing: read all
     beside recall and the share of unparseable captions.
     """
-    kinds = ("objects", "attributes", "relations", "counts")
+    meanings = dict(
+        objects="facts of the kind: there is such a shape",
+        attributes="colours and sizes, bound to a shape",
+        relations="which shape stands before which in reading order",
+        counts="how many things, and how many of each shape",
+    )
+    kinds = tuple(meanings)
     rows, table = [score_caption(c, s) for c, s in zip(captions, scenes)], []
     for caption, scene in zip(captions, scenes):
         there = facts_by_kind(scene)
@@ -271,9 +291,9 @@ def caption_report(captions, scenes, group):
     (true, stated, there, exact, unparseable), table = np.array(rows, float).T, np.array(table, float).T
     ones = np.ones(len(rows))
     report = dict(
-        fact_precision=Score(true, stated, group, "shapes, colours, sizes: stated that are true"),
-        fact_recall=Score(true, there, group, "there that are stated"),
-        fact_f1=Score(2 * true, stated + there, group, "both in one"),
+        fact_precision=Score(true, stated, group, "stated facts (shapes, colours, sizes) that are true"),
+        fact_recall=Score(true, there, group, "facts of the pictures that are stated"),
+        fact_f1=Score(2 * true, stated + there, group, "both in one; items: facts stated and facts there"),
         exact_caption=Score(exact, ones, group, "every object, every attribute, in order"),
         unparseable=Score(unparseable, ones, group, "no caption of the grammar"),
         chair_i=Score(table[0], table[2], group, "mentioned objects whose shape is not there"),
@@ -283,7 +303,7 @@ def caption_report(captions, scenes, group):
     )
     for k, kind in enumerate(kinds):
         true, stated, there = table[3 + 3 * k : 6 + 3 * k]
-        report[f"{kind}_precision"] = Score(true, stated, group, f"facts of the kind {kind}")
+        report[f"{kind}_precision"] = Score(true, stated, group, meanings[kind])
         report[f"{kind}_recall"] = Score(true, there, group)
         report[f"{kind}_f1"] = Score(2 * true, stated + there, group)
     return report

@@ -1,4 +1,4 @@
-"""Projectors: vision tokens (b, n, vision_dim) -> image tokens among words (b, num_tokens, text_dim).
+"""Projectors: vision tokens (b, n, vision_dim) -> image tokens among words (b, num_tokens, text_dim), or words themselves (b, num_tokens), [PAD] for none.
 
 One that has something to learn besides the decoder's loss has a `lesson(description)`, a scalar to add to the loss of its last forward.
 """
@@ -9,7 +9,7 @@ from torch import nn
 
 from data import language
 from data.scene import COLOURS, SHAPES, SIZES
-from data.tokenizer import FIRST_WORD
+from data.tokenizer import FIRST_WORD, PAD
 from tinyvlm.layers import MLP, Block, grid_points, initialise, sine_cosine
 
 
@@ -50,7 +50,8 @@ class QFormer(nn.Module):
         super().__init__()
         self.num_tokens = queries
         self.enter = nn.Linear(vision_dim, text_dim)
-        self.blocks = nn.ModuleList(Block(text_dim, max(text_dim // 32, 1), context_dim=text_dim) for _ in range(depth))
+        heads = next(h for h in range(max(text_dim // 32, 1), 0, -1) if text_dim % h == 0)  # about 32 wide
+        self.blocks = nn.ModuleList(Block(text_dim, heads, context_dim=text_dim) for _ in range(depth))
         self.norm, self.leave = nn.LayerNorm(text_dim), nn.Linear(text_dim, text_dim)
         self.apply(initialise)
         self.query = nn.Parameter(sine_cosine(spread_points(queries), text_dim))
@@ -70,9 +71,9 @@ class QFormer(nn.Module):
 class Label(nn.Module):
     """The naive way, as a baseline: classify the picture, then let the language model talk about the labels.
 
-    Each of 18 words (sizes, colours, shapes) is there or not, decided patch by patch; a word that is there reaches the decoder as one vector, always
-    the same. So the decoder knows what occurs, but not what belongs to what, where, or how often. The classifier learns from its `lesson` alone, as
-    in a pipeline of two programs: no gradient of the decoder's loss comes through the decision.
+    Each of 18 words (sizes, colours, shapes) is there or not, decided patch by patch; those that are there reach the decoder as the words they are, read with
+    its own embeddings. So it knows what occurs, but not what belongs to what, where, or how often. The classifier learns from its `lesson` alone, as in a
+    pipeline of two programs: no gradient of the decoder's loss comes through the decision.
     """
 
     LABELS = SIZES + COLOURS + SHAPES
@@ -81,13 +82,12 @@ class Label(nn.Module):
         super().__init__()
         self.num_tokens = len(self.LABELS)
         self.classify = MLP(vision_dim, hidden=2 * text_dim, out=self.num_tokens)
-        self.token = nn.Embedding(self.num_tokens, text_dim)
         self.apply(initialise)
         self.register_buffer("word", FIRST_WORD + torch.tensor([language.ID[label] for label in self.LABELS]), persistent=False)
 
     def forward(self, tokens):
         self.logits = self.classify(tokens).amax(1)  # (b, labels): what is anywhere is in the picture
-        return (self.logits > 0)[..., None] * self.token.weight
+        return torch.where(self.logits > 0, self.word, PAD)
 
     def lesson(self, description):
         """How wrong the labels of the last forward are: binary cross-entropy. description: the true words, (b, m, w) tokens."""

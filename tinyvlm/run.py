@@ -1,6 +1,7 @@
-"""What both training scripts need around their loop, and never a loop: processes, optimiser, rates, freezing, seeds, signals."""
+"""What both training scripts need around their loop, and never a loop: processes, world, optimiser, rates, freezing, seeds, signals."""
 
 import contextlib
+import dataclasses
 import fnmatch
 import math
 import os
@@ -13,6 +14,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from data.scene import WORLDS
 from tinyvlm.config import Stopped, UserError
 
 # ---------------------------------------------------------------- device, seeds, precision
@@ -45,7 +47,7 @@ class Processes:
         if self.size > 1 and device_name in ("auto", "cuda") and torch.cuda.is_available():
             device_name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
         self.device = pick_device(device_name)
-        if self.device.type == "cuda":
+        if self.device.index is not None:  # "cuda" alone means the current one
             torch.cuda.set_device(self.device)
         if self.size > 1:
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
@@ -143,6 +145,14 @@ def seeded(make, seed):
         return make()
 
 
+def world_of(config):
+    """The world that a script's settings name: World. UserError if they do not go together."""
+    try:
+        return dataclasses.replace(WORLDS[config.world], held_out=config.held_out)
+    except ValueError as error:
+        raise UserError(f"--world {config.world} --held-out {config.held_out}: {error}")
+
+
 # ---------------------------------------------------------------- what is trained, and how fast
 
 
@@ -196,7 +206,10 @@ def set_rate(optimisers, share):
 
 
 def update(optimisers, parameters, loss, step):
-    """Backward, clip the gradient's norm at 1, step. Raises RuntimeError, before any weight changes, if a number is not finite."""
+    """Backward, clip the gradient's norm at 1, step. Raises RuntimeError, before any weight changes, if a number is not finite, and UserError if the
+    loss depends on nothing that is trained."""
+    if not loss.requires_grad:
+        raise UserError("the loss depends on nothing that is trained in this stage; train more, such as --train-language 'decoder.*'")
     for optimiser in optimisers:
         optimiser.zero_grad(set_to_none=True)
     loss.backward()

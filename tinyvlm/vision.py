@@ -14,6 +14,12 @@ def check_size(image_size):
         raise ValueError(f"image size {image_size} is not a multiple of {2 * GRID}")
 
 
+def shrink(inside, outside, stride):
+    """A convolution that makes a side shorter by `stride` and leaves no pixel out: 3 x 3, or larger where the stride is."""
+    size = max(3, stride | 1)
+    return nn.Conv2d(inside, outside, size, stride=stride, padding=(size - stride + 1) // 2)
+
+
 class ViT(nn.Module):
     """Vision transformer, Dosovitskiy et al. (2020), with fixed sine-cosine positions.
 
@@ -51,7 +57,7 @@ class StemViT(ViT):
         return nn.Sequential(
             nn.Conv2d(3, dim // 2, 3, stride=2, padding=1),
             nn.GELU(),
-            nn.Conv2d(dim // 2, dim, 3, stride=p // 2, padding=1),
+            shrink(dim // 2, dim, p // 2),
             nn.GELU(),
             nn.Conv2d(dim, dim, 3, padding=1),
             Rearrange("b d i j -> b (i j) d"),
@@ -71,9 +77,7 @@ class ConvNeXt(nn.Module):
         check_size(image_size)
         self.dim = dim
         p = image_size // GRID
-        self.patch = nn.Sequential(
-            nn.Conv2d(3, dim // 2, 3, stride=2, padding=1), nn.GELU(), nn.Conv2d(dim // 2, dim, 3, stride=p // 2, padding=1)
-        )
+        self.patch = nn.Sequential(nn.Conv2d(3, dim // 2, 3, stride=2, padding=1), nn.GELU(), shrink(dim // 2, dim, p // 2))
         self.blocks = nn.ModuleList(ConvBlock(dim) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
         self.register_buffer("position", sine_cosine(grid_points(GRID), dim), persistent=False)

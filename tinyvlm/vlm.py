@@ -24,10 +24,15 @@ class VLM(nn.Module):
 
     def see(self, pixels):
         """(b, 3, H, W) -> image tokens (b, n, d)."""
-        return self.projector(self.look(pixels))
+        return self.project(self.look(pixels))
+
+    def project(self, tokens):
+        """The encoder's tokens (b, 196, vision dim) -> image tokens (b, n, d). A projector that says words is read as words are."""
+        said = self.projector(tokens)
+        return said if said.is_floating_point() else self.read(said[..., None])[0]
 
     def read(self, description):
-        """Phrases, one for each object, as bags of words (b, m, 5) in the place of the image tokens: (b, m, d), there (b, m)."""
+        """Phrases, one for each object, as bags of words (b, m, 5 at most) in the place of the image tokens: (b, m, d), there (b, m)."""
         spoken = (description != PAD)[..., None]
         return (self.decoder.token(description) * spoken).sum(2), spoken.any(2)[..., 0]
 

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Every run behind README's Numbers, one after the other, then their evaluation and the section itself: about five hours on two cores.
+# A run that is finished is not done again.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PATH="$PWD/.venv/bin:$PATH"
+
+train() {  # folder, then the command
+    local out=runs/$1
+    shift
+    test -f "$out/metrics.json" || python "$@" --out "$out"
+    test -f "$out/report.json" || python evaluate.py "$out"
+}
+
+train clip train_clip.py
+train clip-1 train_clip.py --seed 1
+train clip-2 train_clip.py --seed 2
+for projector in label linear qformer mlp; do
+    train "vlm-$projector" train_vlm.py --projector "$projector"
+done
+for seed in 1 2; do
+    train "vlm-mlp-$seed" train_vlm.py --projector mlp --seed "$seed" --clip "runs/clip-$seed"
+done
+train clip-full train_clip.py --world full
+train vlm-full train_vlm.py --world full --clip runs/clip-full
+train clip-held train_clip.py --held-out 2
+train vlm-held train_vlm.py --held-out 2 --clip runs/clip-held
+
+python evaluate.py --compare runs/vlm-label runs/vlm-linear runs/vlm-qformer runs/vlm-mlp
+cp runs/compare/compare.md experiments/compare_projectors.md
+python experiments/collect.py
+python experiments/readme_numbers.py
