@@ -25,6 +25,8 @@ train clip-full train_clip.py --world full
 train vlm-full train_vlm.py --world full --clip runs/clip-full
 train clip-held train_clip.py --held-out 2
 train vlm-held train_vlm.py --held-out 2 --clip runs/clip-held
+train clip-friends train_clip.py --world friends
+train vlm-friends train_vlm.py --world friends --clip runs/clip-friends
 
 python evaluate.py --compare runs/vlm-label runs/vlm-linear runs/vlm-qformer runs/vlm-mlp
 cp runs/compare/compare.md experiments/compare_projectors.md

@@ -47,12 +47,20 @@ def where_from(clip_run, vlm_run, splits=("control", "held_out")):
     return found
 
 
+def presence(run):
+    """POPE: {kind of negatives: {name: [value, low, high]}}."""
+    sections = read(run, "report")["sections"]
+    score = lambda kind, name: [sections[f"presence, {kind} negatives"][name][k] for k in ("value", "low", "high")]
+    return {kind: {name: score(kind, name) for name in ("accuracy", "yes_rate")} for kind in ("random", "popular", "adversarial")}
+
+
 def main():
     texts = {name: text for name, text in json.loads(PATH.read_text()).items() if isinstance(text, str)}
     seeds = ("", "-1", "-2")
     results = texts | dict(clip=[clip("clip" + seed) for seed in seeds], clip_full=clip("clip-full"))
     results["vlm"] = {p: [vlm("vlm-" + p)] for p in ("label", "linear", "qformer")} | dict(mlp=[vlm("vlm-mlp" + seed) for seed in seeds])
     results |= dict(vlm_full=vlm("vlm-full"), where_from=where_from("clip-held", "vlm-held"))
+    results["presence"] = {name: presence(run) for name, run in (("default world", "vlm-qformer"), ("world of friends", "vlm-friends"))}
     PATH.write_text(json.dumps(results, indent=1) + "\n")
 
 

@@ -87,6 +87,10 @@ def section(results):
     text += ["### Pairs never seen together", "", results["held_out"], ""]
     rows = [[name] + [with_interval(*scores[key]) for scores in results["where_from"].values()] for name, key in WHERE_ROWS]
     text += table(["seed 0, Q-Former, 95 % intervals", "pairs of training", "pairs never trained on"], rows)
+    text += ["### Habits", "", results["habits"], ""]
+    worlds = results["presence"]
+    rows = [[f"{kind} negatives"] + [with_interval(*worlds[w][kind][name]) for w in worlds for name in ("accuracy", "yes_rate")] for kind in worlds["default world"]]
+    text += table(["is there a SHAPE? (Q-Former, seed 0)"] + [f"{w}: {name}" for w in worlds for name in ("accuracy", "share of yes")], rows)
     return "\n".join(text).rstrip() + "\n\n"
 
 

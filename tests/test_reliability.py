@@ -48,8 +48,9 @@ def test_two_runs_are_equal_to_the_byte(task, tmp_path):
     assert state(tmp_path) == state(reference)
 
 
-@pytest.mark.parametrize("cut", [2, 3, 5])  # for the VLM: inside a stage, between two, inside the last
+@pytest.mark.parametrize("task, cut", [("train_clip", 3), ("train_vlm", 2), ("train_vlm", 3), ("train_vlm", 5)], indirect=["task"])
 def test_a_stop_signal_saves_and_resume_ends_at_the_same_bytes(task, tmp_path, monkeypatch, cut):
+    """For the VLM: inside a stage, between two, inside the last."""
     module, settings, reference = task
     append, config = files.append_log, module.Config(out=str(tmp_path), **settings | dict(eval_every=100))
 
@@ -145,8 +146,8 @@ def check_kills(task, tmp_path, kills):
     assert state(tmp_path / "killed") == state(tmp_path / "whole") and not list((tmp_path / "killed").glob("*.tmp"))
 
 
-def test_two_kills_change_nothing(task, tmp_path):
-    check_kills(task, tmp_path, 2)
+def test_a_kill_changes_nothing(task, tmp_path):
+    check_kills(task, tmp_path, 1)
 
 
 @pytest.mark.slow
@@ -308,6 +309,7 @@ def test_scripts_refuse_what_does_not_fit_and_touch_nothing(clip_folder, vlm_fol
 def test_a_folder_has_one_run_at_a_time(tmp_path):
     first = start("train_clip.py", "--out", tmp_path, *flags(**CLIP_ARGS | dict(steps=100000, eval_every=100000)))
     wait_for_a_step(first, tmp_path)
+    first.send_signal(signal.SIGSTOP)  # it keeps its lock and leaves the cores to the other one
     code, _, stderr = command("train_clip.py", "--out", tmp_path, *flags(**CLIP_ARGS))
     first.kill()
     first.communicate()
