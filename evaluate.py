@@ -171,12 +171,13 @@ def vlm_cases(subject, config, captions, scenes, record, each=4):
         shown = sample(subject.world, subject.seed, config.split, np.array(indices))
         drawn = render(subject.world, shown, subject.image_size, subject.device)
         for picture, heat, q, w, s in zip(drawn, exam.heat(subject.model, drawn, asked, said), asked, wanted, said):
-            pixels.append(plots.beside(picture, heat) if heat.any() else picture)  # hard labels leave no trace
-            lines.append([[(title, None)], [(q, None), (s or "(nothing)", s == w)], [(f"true is {w}", None)]])
+            traced = bool(heat.any())  # hard labels leave no trace
+            pixels.append(plots.beside(picture, heat) if traced else picture)
+            lines.append([[(f"{title}, and where it came from:" if traced else f"{title}:", None)], [(q, None), (s or "(nothing)", s == w)], [(f"true is {w}", None)]])
 
     show_captions("worst caption:", by_badness[::-1][:each])
-    show_answers("wrong, and where it came from:", spread_out(wrong, each))
-    show_answers("right, and where it came from:", spread_out(right, each))
+    show_answers("wrong", spread_out(wrong, each))
+    show_answers("right", spread_out(right, each))
     show_captions("best caption:", by_badness[:each])
     return pixels, lines
 
