@@ -27,7 +27,7 @@ def table(head, rows):
     return lines + [f"| {' | '.join(row)} |" for row in rows] + [""]
 
 
-HARD = dict(count="those of two and three", compare="those of things that are both there")
+HARD = dict(count="count, two and three only", compare="compare, both things present")
 
 CLIP_ROWS = (
     ("cosine of a picture and its caption", "matched_cosine", "> 0.8"),
@@ -46,9 +46,9 @@ WHERE_ROWS = (
 )
 NAIVE_ROWS = (
     ("mentioned objects whose shape is not there (CHAIR_i)", "chair_i"),
-    ("captions with one (CHAIR_s)", "chair_s"),
+    ("captions with such an object (CHAIR_s)", "chair_s"),
     ("mentioned objects that are not there as described", "misdescribed_i"),
-    ("captions with one", "misdescribed_s"),
+    ("captions with such an object", "misdescribed_s"),
     ("facts that are told (recall)", "fact_recall"),
     ("shapes that are told (recall)", "objects_recall"),
     ("VQA, mean of families", "mean of families"),
@@ -60,13 +60,13 @@ def section(results):
     clip, vlm = results["clip"], results["vlm"]
     text = ["## Numbers", "", results["setting"], ""]
     full = [results["clip_full"]]
-    rows = [["training steps", f"{over_seeds(clip, 'seconds', 0)} s", "300 s", f"{over_seeds(full, 'seconds', 0)} s"]]
+    rows = [["training time", f"{over_seeds(clip, 'seconds', 0)} s", "300 s", f"{over_seeds(full, 'seconds', 0)} s"]]
     rows += [[name, over_seeds(clip, key), wanted, over_seeds(full, key)] for name, key, wanted in CLIP_ROWS]
     text += table(["`python train_clip.py`", "3 seeds: mean (lowest to highest)", "wanted", "`--world full`"], rows)
 
     columns = vlm | {"qformer, full world": [results["vlm_full"]]}
     across = lambda key, digits=3: [over_seeds(runs, key, digits) for runs in columns.values()]
-    rows = [["training steps"] + [f"{seconds} s" for seconds in across("seconds", 0)] + ["", ""]]
+    rows = [["training time"] + [f"{seconds} s" for seconds in across("seconds", 0)] + ["", ""]]
     rows += [[name] + across(key) + ["", ""] for name, key in (("fact F1 of captions", "fact_f1"), ("exact captions", "exact_caption"))]
     blind = vlm["qformer"][0]
     for f in FAMILIES:
