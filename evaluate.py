@@ -57,7 +57,7 @@ def main(config):
     path = config.checkpoint or "runs/vlm-qformer"
     subjects = [open_subject(path, device, config) for path in config.compare or [path]]
     check_alike(subjects, config)
-    folder = files.open_folder(config.out or ("runs/compare" if config.compare else str(folder_of(path))))
+    folder = files.open_folder(config.out or ("runs/compare" if config.compare else str(files.checkpoint_file(path).parent)))
     reports = [examine(subject, config, families) for subject in subjects]
     if config.compare:
         write_comparison(subjects, [sections for sections, _ in reports], config, folder)
@@ -70,10 +70,6 @@ def main(config):
         run.print_table(title, [metrics.table_row(name, score) for name, score in scores.items()])
     print(f"{folder}/{name}.md has these tables, {name}.png the best and the worst cases")
     return sections
-
-
-def folder_of(path):
-    return Path(path) if files.is_folder(path) else Path(path).parent
 
 
 def families_of(config):
@@ -98,7 +94,7 @@ def open_subject(path, device, config):
     if config.split in ("held_out", "control") and not world.held_out:
         raise UserError(f"{path} was trained with all colour-shape pairs; --split {config.split} takes one trained with --held-out 1 or more")
     about = dict(kind=saved["kind"], step=saved["step"], seed=trained.seed, world=trained.world, held_out=trained.held_out)
-    about["file"] = Path(path).name if not files.is_folder(path) else "last.pt"
+    about["file"] = files.checkpoint_file(path).name
     about |= {k: v for k, v in saved["config"].items() if k in ("projector", "encoder", "loss")}
     image_size = saved["encoder"]["image_size"] if saved["kind"] == "vlm" else trained.image_size
     return Subject(path, saved["kind"], model, world, trained.seed, image_size, device, about)
@@ -265,7 +261,8 @@ def write_comparison(subjects, reports, config, folder):
         text += [f"## {title}", "", f"| | items | {' | '.join(names)} |", "| --- | --- |" + " --- |" * len(names)]
         content[title] = {}
         for name, first in scores.items():
-            cells, entry = [f"{first.value:.3f} [{first.interval()[0]:.3f}, {first.interval()[1]:.3f}]"], [as_numbers(first)]
+            low, high = first.interval()
+            cells, entry = [f"{first.value:.3f} [{low:.3f}, {high:.3f}]"], [as_numbers(first)]
             for report in reports[1:]:
                 other = report[title][name]
                 difference, (low, high) = other.minus(first)

@@ -43,8 +43,7 @@ def main(config):
     device = run.pick_device(config.device)
     saved = files.load_checkpoint(config.checkpoint)
     path = Path(config.checkpoint)
-    folder = path if files.is_folder(path) else path.parent
-    out = Path(config.out) if config.out else folder / "sample.png"
+    out = Path(config.out) if config.out else files.checkpoint_file(path).parent / "sample.png"
     if out.suffix.lower() != ".png" or files.is_folder(out):
         raise UserError(f"--out {out} is no PNG file; give a name that ends in .png")
     if not files.is_folder(out.parent) or not os.access(out.parent, os.W_OK):

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from data.language import EXISTENCE, KIND, WIDTH, A, caption_truth, without
-from data.scene import COLOUR, EDITS, PLACE, SHAPE, SIZE, Dice, Scenes, TooPoor, diagonal_of, in_reading_order, pair_table, sample
+from data.scene import COLOUR, EDITS, PLACE, SHAPE, SIZE, Dice, Scenes, TooPoor, in_reading_order, is_allowed, pair_table, sample
 
 KINDS = ("replace_object", "replace_attribute", "replace_relation", "swap_object", "swap_attribute", "add_object", "add_attribute")
 CONTRASTS = {
@@ -56,7 +56,7 @@ def foils(world, seed, split, kind, number):
         true, false = told(scenes.objects, Dice(seed, split, indices), kind, pair_table(world, "train"))
         keep = np.array([not is_true(f, o) for f, o in zip(false, scenes.objects)])
         if split != "held_out":
-            keep &= ((false[..., SHAPE] == 0) | (diagonal_of(false[..., COLOUR], false[..., SHAPE]) >= world.held_out)).all(1)
+            keep &= is_allowed(world, "train", false)
         found.append(Foils(take(scenes, keep), true[keep], false[keep]))
     if sum(len(f.true) for f in found) < number:
         raise TooPoor(f"this world has too few pictures for foils of the kind {kind!r}; it takes more objects in a picture")
@@ -159,7 +159,8 @@ def presence(world, seed, split, kind, number):
     beside = known.T.astype(float) @ known  # (8, 8); on the diagonal how often each shape occurs
     for pool in (8 * number, 64 * number, 512 * number):
         indices = np.arange(0, 2 * pool, 2)
-        there = shapes_there(sample(world, seed, split, indices).objects)
+        scenes = sample(world, seed, split, indices)
+        there = shapes_there(scenes.objects)
         wishes = dict(
             random=Dice(seed, split, indices).roll("absent", 2**31, (8,)),
             popular=np.tile(beside.diagonal(), (pool, 1)),
@@ -169,7 +170,7 @@ def presence(world, seed, split, kind, number):
         pictures = np.array(squares_of(there, missing)[:number], np.int64).reshape(-1, 2)
         if len(pictures) == number:
             shapes, pictures = missing[pictures].repeat(2, 0), pictures.reshape(-1)
-            return sample(world, seed, split, indices[pictures]), shapes + 1, np.take_along_axis(there[pictures], shapes, 1)
+            return take(scenes, pictures), shapes + 1, np.take_along_axis(there[pictures], shapes, 1)
     raise TooPoor(f"this world has too few pictures for questions about presence with {kind} negatives")
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every run behind README's Numbers, one after the other, then their evaluation and the section itself: about five hours on two cores.
+# Every run behind README's Numbers, one after the other, then their evaluation and the section itself: four to five hours on two cores.
 # A run that is finished is not done again.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,11 +1,10 @@
-"""What the runs of experiments/all.sh measured -> experiments/results.json: `python experiments/collect.py`. Its three texts stay as they are."""
+"""What the runs of experiments/all.sh measured -> experiments/results.json: `python experiments/collect.py`. Its texts stay as they are."""
 
 import json
-from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from readme_numbers import FAMILIES, ROOT
+
 PATH = ROOT / "experiments" / "results.json"
-FAMILIES = ("existence", "count", "colour", "shape", "size", "relation", "compare", "mean of families")
 CAPTION = "fact_f1 fact_recall fact_precision exact_caption chair_i chair_s misdescribed_i misdescribed_s objects_recall unparseable".split()
 
 
@@ -15,6 +14,10 @@ def read(run, name):
 
 def with_bounds(name, score):
     return {name: score["value"], name + "_low": score["low"], name + "_high": score["high"]}
+
+
+def three(score):
+    return [score[k] for k in ("value", "low", "high")]
 
 
 def clip(run):
@@ -31,7 +34,7 @@ def vlm(run):
     titles = {"": "answers", "blind_": "answers without picture", "other_": "answers to other words, never trained on"}
     numbers |= {name: sections["answers"][name]["value"] for name in ("count, hard ones", "compare, hard ones")}
     for prefix, title in titles.items():
-        numbers |= {prefix + family: sections[title][family]["value"] for family in FAMILIES}
+        numbers |= {prefix + family: sections[title][family]["value"] for family in (*FAMILIES, "mean of families")}
         numbers |= with_bounds(f"{prefix}mean of families", sections[title]["mean of families"])
     return numbers | dict(more_fact_f1=sections["where from: more"]["fact_f1"]["value"])
 
@@ -43,15 +46,14 @@ def where_from(clip_run, vlm_run, splits=("control", "held_out")):
         sections = read(run, "report")["sections"]
         for split in splits:
             scores = sections[f"where from: {split}"]
-            found[split] |= {name: [scores[name][k] for k in ("value", "low", "high")] for name in names}
+            found[split] |= {name: three(scores[name]) for name in names}
     return found
 
 
 def presence(run):
     """POPE: {kind of negatives: {name: [value, low, high]}}."""
     sections = read(run, "report")["sections"]
-    score = lambda kind, name: [sections[f"presence, {kind} negatives"][name][k] for k in ("value", "low", "high")]
-    return {kind: {name: score(kind, name) for name in ("accuracy", "yes_rate")} for kind in ("random", "popular", "adversarial")}
+    return {kind: {name: three(sections[f"presence, {kind} negatives"][name]) for name in ("accuracy", "yes_rate")} for kind in ("random", "popular", "adversarial")}
 
 
 def main():

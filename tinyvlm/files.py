@@ -146,10 +146,14 @@ def canonical(value):
     return sys.intern(value) if isinstance(value, str) else value
 
 
+def checkpoint_file(path):
+    """A checkpoint, or the folder of a run, whose checkpoint is last.pt -> the file: Path."""
+    return Path(path) / "last.pt" if is_folder(path) else Path(path)
+
+
 def load_checkpoint(path, kind=None):
     """A checkpoint's content, on the CPU; nothing in it is executed. UserError if it is missing, damaged, too new or of another kind."""
-    path = Path(path)
-    path = path / "last.pt" if is_folder(path) else path
+    path = checkpoint_file(path)
     if not os.path.exists(path):
         raise UserError(f"there is no checkpoint {path}; train one first (python train_clip.py, then python train_vlm.py)")
     damaged = UserError(f"{path} is no checkpoint of tinyvlm or is damaged; train it again or name another file")

@@ -69,13 +69,14 @@ class Score:
 
         Where the items of one of them all agree, so that it has no draws to pair, the two single intervals are combined: Newcombe (1998).
         """
-        scenes, difference = np.union1d(self.group, other.group), self.value - other.value
+        difference = self.value - other.value
         if self.agrees or other.agrees:
             (low, high), (other_low, other_high) = self.interval(), other.interval()
             return difference, (
                 difference - math.hypot(self.value - low, other_high - other.value),
                 difference + math.hypot(high - self.value, other.value - other_low),
             )
+        scenes = np.union1d(self.group, other.group)
         return difference, spread(self.draws(scenes) - other.draws(scenes))
 
 
