@@ -13,45 +13,46 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data import language, questions
+from data.shapes import grammar, questions
 from data.dataset import to_tokens, tokenizer
-from data.render import render
-from data.scene import PLACE, sample
+from data.shapes.render import render
+from data.shapes.scene import PLACE, sample
 from data.tokenizer import BOS
-from tinyvlm import files, plots, run
-from tinyvlm.config import UserError, run_script, setting
-from tinyvlm.exam import respond, see_all
-from tinyvlm.gpt import MAX_WORDS
+from tinyvlm.evaluation import plots
+from tinyvlm.training import checkpoint, distributed, loop
+from tinyvlm.training.config import UserError, run_script, option
+from tinyvlm.evaluation.eval_vlm import generate_text, encode_images
+from tinyvlm.decoders import MAX_TEXT_TOKENS
 
 
 @dataclasses.dataclass
 class Config:
-    checkpoint: str = setting("runs/vlm-qformer", "checkpoint, or its folder, of train_vlm.py or train_clip.py")
-    image: str = setting("", "a picture file of yours; if empty, pictures of the test split")
-    question: str = setting("", "a question; if empty, some of the world's own")
-    items: int = setting(8, "pictures of the test split", low=1, high=64)
-    start: int = setting(0, "first sample of the test split", low=0, high=10**12)
-    temperature: float = setting(0.0, "0 says the likeliest words, more says others too", low=0.0, high=10.0)
-    top_k: int = setting(0, "with a temperature: choose among the k likeliest words only, 0 among all", low=0)
-    seed: int = setting(0, "seed of the choice, with a temperature", low=0, high=2**31)
-    device: str = setting("auto", "auto, cpu, cuda or cuda:N")
-    out: str = setting("", "file of the page; if empty sample.png beside the checkpoint")
+    checkpoint: str = option("runs/vlm-qformer", "checkpoint, or its folder, of train_vlm.py or train_clip.py")
+    image: str = option("", "a picture file of yours; if empty, pictures of the test split")
+    question: str = option("", "a question; if empty, some of the world's own")
+    items: int = option(8, "pictures of the test split", min=1, max=64)
+    start: int = option(0, "first sample of the test split", min=0, max=10**12)
+    temperature: float = option(0.0, "0 says the likeliest words, more says others too", min=0.0, max=10.0)
+    top_k: int = option(0, "with a temperature: choose among the k likeliest words only, 0 among all", min=0)
+    seed: int = option(0, "seed of the choice, with a temperature", min=0, max=2**31)
+    device: str = option("auto", "auto, cpu, cuda or cuda:N")
+    out: str = option("", "file of the page; if empty sample.png beside the checkpoint")
 
 
 def main(config):
     """Print what the model says and write the page; returns the page's path."""
-    device = run.pick_device(config.device)
-    saved = files.load_checkpoint(config.checkpoint)
+    device = distributed.pick_device(config.device)
+    saved = checkpoint.load_checkpoint(config.checkpoint)
     path = Path(config.checkpoint)
-    out = Path(config.out) if config.out else files.checkpoint_file(path).parent / "sample.png"
-    if out.suffix.lower() != ".png" or files.is_folder(out):
+    out = Path(config.out) if config.out else checkpoint.checkpoint_file(path).parent / "sample.png"
+    if out.suffix.lower() != ".png" or checkpoint.is_folder(out):
         raise UserError(f"--out {out} is no PNG file; give a name that ends in .png")
-    if not files.is_folder(out.parent) or not os.access(out.parent, os.W_OK):
+    if not checkpoint.is_folder(out.parent) or not os.access(out.parent, os.W_OK):
         raise UserError(f"there is no folder {out.parent} to write to; name another --out")
     if saved["kind"] == "clip":
         rank_captions(config, saved, path, out, device)
     else:
-        describe(config, saved, path, out, device)
+        caption_and_answer(config, saved, path, out, device)
     print(f"\nthe page: {out}")
     return str(out)
 
@@ -87,7 +88,7 @@ def read_picture(path, size):
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].contiguous()
 
 
-def ask_nicely(question):
+def normalize_question(question):
     """A question as people type it -> as the grammar spells it: small letters, a space before the question mark."""
     return " ".join(question.lower().replace("?", " ? ").replace(",", " , ").replace("color", "colour").split())
 
@@ -95,28 +96,28 @@ def ask_nicely(question):
 # ---------------------------------------------------------------- VLM
 
 
-def describe(config, saved, path, out, device):
+def caption_and_answer(config, saved, path, out, device):
     """A caption and answers for each picture."""
     import train_vlm
 
-    model, trained = train_vlm.restore(saved, path, device)
-    world = run.world_of(trained)
+    model, trained = train_vlm.load_model(saved, path, device)
+    world = loop.build_world(trained)
     pixels, scenes, indices = pictures(config, world, trained.seed, saved["encoder"]["image_size"], device)
-    prefix = see_all(model, pixels)
+    image_embeds = encode_images(model, pixels)
     b, asked = len(pixels), questions_for(config, world, trained, scenes, indices, len(pixels))
     generator = torch.Generator(device).manual_seed(config.seed)
     options = dict(temperature=config.temperature, top_k=config.top_k, generator=generator)
-    captions = respond(model, prefix, [""] * b, **options)
-    lines = [[plots.judged_caption(c, scenes.objects[k] if scenes else None)] for k, c in enumerate(captions)]
+    captions = generate_text(model, image_embeds, [""] * b, **options)
+    lines = [[plots.mark_caption(c, scenes.objects[k] if scenes else None)] for k, c in enumerate(captions)]
     for column in asked:
         texts = [text for text, _ in column]
-        for line, (text, wanted), said in zip(lines, column, respond(model, prefix, texts, **options)):
+        for line, (text, wanted), said in zip(lines, column, generate_text(model, image_embeds, texts, **options)):
             line.append([(text + " ", None), (said or "(nothing)", None if wanted is None else said == wanted)])
     for k, line in enumerate(lines):
         print(f"\n{config.image or f'test picture {indices[k]}'}")
         for pieces in line:
             print("  " + "".join(printable(text) + mark(truth) for text, truth in pieces))
-    plots.page(pixels, lines, out)
+    plots.save_image_grid(pixels, lines, out)
 
 
 def printable(text):
@@ -131,19 +132,19 @@ def mark(truth):
 def questions_for(config, world, trained, scenes, indices, b):
     """Columns of (question, right answer or None), one for each picture."""
     if config.question:
-        text = ask_nicely(config.question)
+        text = normalize_question(config.question)
         if not text:
             raise UserError("--question is empty; ask something, or leave it out")
-        if len(tokenizer.encode(text)) > MAX_WORDS - 8:
-            raise UserError(f"--question is longer than {MAX_WORDS - 8} tokens (unknown words are spelled byte by byte); ask a shorter one")
+        if len(tokenizer.encode(text)) > MAX_TEXT_TOKENS - 8:
+            raise UserError(f"--question is longer than {MAX_TEXT_TOKENS - 8} tokens (unknown words are spelled byte by byte); ask a shorter one")
         return [[(text, truth_of(text, scenes, k)) for k in range(b)]]
     if scenes is None:
         return [[(text, None)] * b for text in ("how many objects are there ?", "what is at the center ?")]
-    rows, answers = questions.about(world, trained.seed, "test", indices, scenes.objects, questions.FAMILIES, 3)
+    rows, answers = questions.sample_questions(world, trained.seed, "test", indices, scenes.objects, questions.FAMILIES, 3)
     columns = []
     for q in range(rows.shape[1]):
-        texts = language.texts(language.ask(rows[:, q]))
-        wanted = language.texts(language.reply(rows[:, q], answers[:, q]))
+        texts = grammar.texts(grammar.render_question(rows[:, q]))
+        wanted = grammar.texts(grammar.render_answer(rows[:, q], answers[:, q]))
         columns.append(list(zip(texts, wanted)))
     return columns
 
@@ -151,11 +152,11 @@ def questions_for(config, world, trained, scenes, indices, b):
 def truth_of(text, scenes, k):
     """The right answer to a question about picture k, or None if the grammar does not know it or it is undecided."""
     try:
-        row = language.parse(text, question=True)[None]
+        row = grammar.parse(text, question=True)[None]
     except ValueError:
         return None
-    code = language.answer(row, scenes.objects[k : k + 1]) if scenes else np.array([language.UNDECIDED])
-    return None if code[0] == language.UNDECIDED else language.text(language.reply(row, code)[0])
+    code = grammar.answer(row, scenes.objects[k : k + 1]) if scenes else np.array([grammar.UNDECIDED])
+    return None if code[0] == grammar.UNDECIDED else grammar.text(grammar.render_answer(row, code)[0])
 
 
 # ---------------------------------------------------------------- CLIP
@@ -167,24 +168,24 @@ def rank_captions(config, saved, path, out, device, candidates=5):
 
     if config.question:
         raise UserError("CLIP ranks captions and answers no questions; give --checkpoint a VLM's folder")
-    model, trained = train_clip.restore(saved, path, device)
-    pixels, scenes, _ = pictures(config, run.world_of(trained), trained.seed, trained.image_size, device)
-    things = language.every_colour_and_shape()
+    model, trained = train_clip.load_model(saved, path, device)
+    pixels, scenes, _ = pictures(config, loop.build_world(trained), trained.seed, trained.image_size, device)
+    noun_phrases = grammar.every_colour_and_shape()
     if scenes:
-        things = language.without(scenes.objects, PLACE)
-    words = language.caption(things)
-    captions = language.texts(words)
+        noun_phrases = grammar.without(scenes.objects, PLACE)
+    words = grammar.caption(noun_phrases)
+    captions = grammar.texts(words)
     with torch.no_grad():
         cosines = model.encode_image(pixels) @ model.encode_text(torch.from_numpy(to_tokens(words, start=(BOS,))).to(device)).T
     lines = []
     for k, row in enumerate(cosines.cpu()):
-        true = language.caption_truth(things, scenes.objects[k : k + 1])[:, 0] if scenes else None
+        true = grammar.caption_truth(noun_phrases, scenes.objects[k : k + 1])[:, 0] if scenes else None
         best = row.argsort(descending=True)[:candidates].tolist()
         lines.append([[(f"{row[i]:+.2f} ", None), (captions[i], None if true is None else bool(true[i]))] for i in best])
         print(f"\n{config.image or f'test picture {2 * (config.start + k)}'}")
         for i in best:
             print(f"  {row[i]:+.2f}  {captions[i]}{mark(None if true is None else true[i])}")
-    plots.page(pixels, lines, out)
+    plots.save_image_grid(pixels, lines, out)
 
 
 if __name__ == "__main__":

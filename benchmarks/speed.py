@@ -16,8 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import train_clip
 import train_vlm
-from data.dataset import Conversations, PairsForCLIP
-from tinyvlm import run
+from data.dataset import VQADataset, CaptionDataset
+from tinyvlm.training import distributed, loop, optim
 from tinyvlm.losses import LOSSES
 from tinyvlm.projectors import PROJECTORS
 
@@ -57,17 +57,17 @@ def flops_of(work):
 
 
 def clip_step(encoder, device, **sizes):
-    """One optimiser step of train_clip.py on a fixed batch, and the time to make a batch."""
+    """One optimizer step of train_clip.py on a fixed batch, and the time to make a batch."""
     config = train_clip.Config(encoder=encoder, **sizes)
-    model = train_clip.build(config).to(device)
-    optimisers = run.make_optimisers(model, 1e-3, 1e-2, 0.01)
-    data = PairsForCLIP(run.world_of(config), device=device)
+    model = train_clip.build_model(config).to(device)
+    optimizers = optim.configure_optimizers(model, 1e-3, 1e-2, 0.01)
+    data = CaptionDataset(loop.build_world(config), device=device)
     batch = data.batch("train", np.arange(config.batch_size))
 
     def work():
-        with run.precision(device):
+        with distributed.autocast(device):
             image, text, scale = model(batch.pixels, batch.tokens)
-        run.update(optimisers, list(model.parameters()), LOSSES["multi_positive"](image.float(), text.float(), scale, batch.positives), 0)
+        optim.backward_and_step(optimizers, list(model.parameters()), LOSSES["multi_positive"](image.float(), text.float(), scale, batch.is_match), 0)
 
     return work, config.batch_size, seconds_of(lambda: data.batch("train", np.arange(config.batch_size)))
 
@@ -75,26 +75,26 @@ def clip_step(encoder, device, **sizes):
 def vlm_step(projector, device):
     """One step of the last stage of train_vlm.py (everything trained) on a fixed batch, and the time to make a batch."""
     config = train_vlm.Config(projector=projector, encoder_init="random")
-    model = train_vlm.build(config, train_vlm.encoder_of(config)[0]).to(device)
-    optimisers = run.make_optimisers(model, 1e-3, 1e-2, 0.01)
-    data = Conversations(run.world_of(config), device=device)
+    model = train_vlm.build_model(config, train_vlm.load_encoder(config)[0]).to(device)
+    optimizers = optim.configure_optimizers(model, 1e-3, 1e-2, 0.01)
+    data = VQADataset(loop.build_world(config), device=device)
     batch = data.batch("train", np.arange(config.batch_size))
 
     def work():
-        with run.precision(device):
-            losses, lesson = model(batch)
-            loss = losses.sum() / batch.learn.sum() + lesson
-        run.update(optimisers, list(model.parameters()), loss, 0)
+        with distributed.autocast(device):
+            losses, aux_loss = model(batch)
+            loss = losses.sum() / batch.loss_mask.sum() + aux_loss
+        optim.backward_and_step(optimizers, list(model.parameters()), loss, 0)
 
     return work, config.batch_size, seconds_of(lambda: data.batch("train", np.arange(config.batch_size)))
 
 
 def main():
-    device = run.pick_device("auto")
+    device = distributed.pick_device("auto")
     best = peak(device)
     print(f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}; matrix-product peak {best / 1e9:.0f} GFLOP/s")
-    world = run.world_of(train_clip.Config())
-    for name, data in (("world: captions", PairsForCLIP(world, device=device)), ("world: conversations", Conversations(world, device=device))):
+    world = loop.build_world(train_clip.Config())
+    for name, data in (("world: captions", CaptionDataset(world, device=device)), ("world: conversations", VQADataset(world, device=device))):
         print(f"{name:28}{256 / seconds_of(lambda: data.batch('train', np.arange(256))):8.0f} finished samples/s (scene, pixels, tokens)")
     for encoder, sizes in (("stem", {}), ("vit", {}), ("vit", dict(depth=4))):
         work, images, data_seconds = clip_step(encoder, device, **sizes)

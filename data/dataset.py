@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from data import language, questions
-from data.render import render
-from data.scene import COLOUR, PLACE, SHAPE, SIZE, Dice, sample
+from data.shapes import grammar, questions
+from data.shapes.render import render
+from data.shapes.scene import COLOUR, PLACE, SHAPE, SIZE, CounterRNG, sample
 from data.tokenizer import BOS, EOS, FIRST_WORD, PAD, Tokenizer
 
-tokenizer = Tokenizer(language.WORDS)
+tokenizer = Tokenizer(grammar.WORDS)
 
 
 @dataclass
@@ -36,21 +36,21 @@ class CaptionBatch(Batch):
     """tokens: (b, t) `[BOS] caption [EOS] [PAD]...`; positives: bool (b, b), [i, j] = caption j is true of picture i."""
 
     tokens: torch.Tensor
-    positives: torch.Tensor
+    is_match: torch.Tensor
 
 
 @dataclass
-class TalkBatch(Batch):
+class VLMBatch(Batch):
     """description: (b, p) words; text, segment, position, learn: (b, t) as drawn at the top of this file.
 
     position counts from the start of the segment. blind: (b, t), True where a segment must not see the picture.
     """
 
-    description: torch.Tensor
-    text: torch.Tensor
-    segment: torch.Tensor
-    position: torch.Tensor
-    learn: torch.Tensor
+    object_tokens: torch.Tensor
+    input_ids: torch.Tensor
+    segment_ids: torch.Tensor
+    position_ids: torch.Tensor
+    loss_mask: torch.Tensor
     blind: torch.Tensor
 
 
@@ -65,23 +65,23 @@ def to_tokens(words, start=(), end=(EOS,)):
     return np.where(body < 0, PAD, body)
 
 
-def caption_things(scenes, dice, detail):
+def caption_things(scenes, rng, detail):
     """What the caption of each picture says of each object: (b, m, 4) noun phrases.
 
     detail: "full" says size, colour and shape of all. "mixed" draws what is said: shapes alone, colours and shapes, all
     three, or these and the places. (Shapes are the slowest to learn; a caption that says nothing else makes them count.)
     """
     if detail == "full":
-        return language.without(scenes.objects, PLACE)
+        return grammar.without(scenes.objects, PLACE)
     told = scenes.objects.copy()
-    level = dice.roll("detail", 8)
+    level = rng.randint("detail", 8)
     told[level < 3, :, COLOUR] = 0
     told[level < 5, :, SIZE] = 0
     told[level < 7, :, PLACE] = 0
     return told
 
 
-class PairsForCLIP:
+class CaptionDataset:
     """Pictures and captions for contrastive training; `detail` as in caption_things."""
 
     def __init__(self, world, seed=0, image_size=56, device="cpu", detail="mixed"):
@@ -89,45 +89,45 @@ class PairsForCLIP:
 
     def batch(self, split, indices):
         scenes = sample(self.world, self.seed, split, indices)
-        things = caption_things(scenes, Dice(self.seed, split, indices), self.detail)
-        tokens = to_tokens(language.caption(things), start=(BOS,))
+        noun_phrases = caption_things(scenes, CounterRNG(self.seed, split, indices), self.detail)
+        tokens = to_tokens(grammar.caption(noun_phrases), start=(BOS,))
         pixels = render(self.world, scenes, self.image_size, self.device)
-        return CaptionBatch(pixels, torch.from_numpy(tokens).to(self.device), self.truth(things, scenes))
+        return CaptionBatch(pixels, torch.from_numpy(tokens).to(self.device), self.truth(noun_phrases, scenes))
 
-    def truth(self, things, scenes):
+    def truth(self, noun_phrases, scenes):
         """Which caption (j) is true of which picture (i): bool (b, b)."""
-        return torch.from_numpy(language.caption_truth(things, scenes.objects).T).to(self.device)
+        return torch.from_numpy(grammar.caption_truth(noun_phrases, scenes.objects).T).to(self.device)
 
-    def positives(self, split, indices):
+    def is_match(self, split, indices):
         """A batch's positives without its pictures, for a process that holds a part of them only: bool (b, b)."""
         scenes = sample(self.world, self.seed, split, indices)
-        return self.truth(caption_things(scenes, Dice(self.seed, split, indices), self.detail), scenes)
+        return self.truth(caption_things(scenes, CounterRNG(self.seed, split, indices), self.detail), scenes)
 
 
-class Conversations:
+class VQADataset:
     """Pictures with a full caption and `number` questions each, `blind` of them asked without the picture."""
 
-    def __init__(self, world, seed=0, image_size=56, device="cpu", number=9, blind=1, families=questions.MIX):
+    def __init__(self, world, seed=0, image_size=56, device="cpu", num_questions=9, blind=1, families=questions.TRAIN_FAMILIES):
         self.world, self.seed, self.image_size, self.device = world, seed, image_size, device
-        self.number, self.blind, self.families = number, blind, families
+        self.num_questions, self.blind, self.families = num_questions, blind, families
 
     def batch(self, split, indices, with_pixels=True):
         scenes = sample(self.world, self.seed, split, indices)
-        dice = Dice(self.seed, split, indices)
+        rng = CounterRNG(self.seed, split, indices)
         b = len(scenes.objects)
-        captions = language.caption(caption_things(scenes, dice, "full"))
-        rows, answers = questions.about(self.world, self.seed, split, indices, scenes.objects, self.families, self.number)
-        flat, answers = rows.reshape(-1, language.WIDTH), answers.reshape(-1)
-        asked, replied = language.ask(flat), language.reply(flat, answers)
+        captions = grammar.caption(caption_things(scenes, rng, "full"))
+        rows, answers = questions.sample_questions(self.world, self.seed, split, indices, scenes.objects, self.families, self.num_questions)
+        flat, answers = rows.reshape(-1, grammar.WIDTH), answers.reshape(-1)
+        asked, replied = grammar.render_question(flat), grammar.render_answer(flat, answers)
         packed = pack(
             [(captions[:, :0], captions)]
             + [(part_a, part_b) for part_a, part_b in zip(split_up(asked, b), split_up(replied, b))],
-            blind_from=1 + self.number - self.blind,
+            blind_from=1 + self.num_questions - self.blind,
         )
         pixels = render(self.world, scenes, self.image_size, self.device) if with_pixels else torch.zeros(b, 0)
-        described = phrases(shuffled(scenes.objects, dice))
+        described = phrases(shuffled(scenes.objects, rng))
         arrays = [torch.from_numpy(a).to(self.device) for a in (described, *packed)]
-        return TalkBatch(pixels, *arrays)
+        return VLMBatch(pixels, *arrays)
 
 
 def split_up(ids, b):
@@ -135,17 +135,17 @@ def split_up(ids, b):
     return list(ids.reshape(b, -1, ids.shape[1]).transpose(1, 0, 2))
 
 
-def shuffled(objects, dice):
+def shuffled(objects, rng):
     """The objects in random order, empty rows last: what the language stage reads instead of a picture."""
-    lottery = dice.roll("order", 2**31, (objects.shape[1],)) + (objects[..., SHAPE] == 0) * 2**32
-    return np.take_along_axis(objects, lottery.argsort(1)[..., None], 1)
+    random_rank = rng.randint("order", 2**31, (objects.shape[1],)) + (objects[..., SHAPE] == 0) * 2**32
+    return np.take_along_axis(objects, random_rank.argsort(1)[..., None], 1)
 
 
 def phrases(objects):
     """Each object as a bag of words, (b, m, 4) -> tokens (b, m, 5): size, colour, shape and one or two words for its place."""
     b, m, _ = objects.shape
     flat = objects.reshape(b * m, 4)
-    ids = np.concatenate([language.nouns(flat), language.PLACE_WORDS[flat[:, PLACE]]], 1)
+    ids = np.concatenate([grammar.nouns(flat), grammar.PLACE_WORDS[flat[:, PLACE]]], 1)
     ids[flat[:, SHAPE] == 0] = -1
     return np.where(ids >= 0, ids + FIRST_WORD, PAD).reshape(b, m, 5)
 
@@ -153,17 +153,17 @@ def phrases(objects):
 def pack(segments, blind_from=None):
     """Segments [(prompt words (b, p), target words (b, q)), ...] -> text, segment, position, learn, blind: (b, t) each."""
     columns = []
-    for number, (prompt, target) in enumerate(segments, start=1):
+    for num_questions, (prompt, target) in enumerate(segments, start=1):
         prompt = to_tokens(prompt, end=())
         target = to_tokens(target)
-        text = np.concatenate([prompt, target], 1)
-        there = text != PAD
-        learn = np.concatenate([np.zeros_like(prompt, bool), target != PAD], 1)
-        blind = np.full_like(there, blind_from is not None and number > blind_from)
-        columns.append((text, there * number, np.maximum(there.cumsum(1) - 1, 0), learn, blind & there))
-    text, segment, position, learn, blind = (np.concatenate(parts, 1) for parts in zip(*columns))
-    order = (text == PAD).argsort(1, kind="stable")[:, : max((text != PAD).sum(1).max(), 1)]
-    return tuple(np.take_along_axis(a, order, 1) for a in (text, segment, position, learn, blind))
+        input_ids = np.concatenate([prompt, target], 1)
+        there = input_ids != PAD
+        loss_mask = np.concatenate([np.zeros_like(prompt, bool), target != PAD], 1)
+        blind = np.full_like(there, blind_from is not None and num_questions > blind_from)
+        columns.append((input_ids, there * num_questions, np.maximum(there.cumsum(1) - 1, 0), loss_mask, blind & there))
+    input_ids, segment_ids, position_ids, loss_mask, blind = (np.concatenate(parts, 1) for parts in zip(*columns))
+    order = (input_ids == PAD).argsort(1, kind="stable")[:, : max((input_ids != PAD).sum(1).max(), 1)]
+    return tuple(np.take_along_axis(a, order, 1) for a in (input_ids, segment_ids, position_ids, loss_mask, blind))
 
 
-DATASETS = {"captions": PairsForCLIP, "conversations": Conversations}
+DATASETS = {"captions": CaptionDataset, "conversations": VQADataset}

@@ -33,9 +33,9 @@ def vlm(run):
         numbers |= with_bounds(name, sections["captions (test)"][name])
     titles = {"": "answers", "blind_": "answers without picture", "other_": "answers to other words, never trained on"}
     numbers |= {name: sections["answers"][name]["value"] for name in ("count, hard ones", "compare, hard ones")}
-    for prefix, title in titles.items():
-        numbers |= {prefix + family: sections[title][family]["value"] for family in (*FAMILIES, "mean of families")}
-        numbers |= with_bounds(f"{prefix}mean of families", sections[title]["mean of families"])
+    for image_embeds, title in titles.items():
+        numbers |= {image_embeds + family: sections[title][family]["value"] for family in (*FAMILIES, "mean of families")}
+        numbers |= with_bounds(f"{image_embeds}mean of families", sections[title]["mean of families"])
     return numbers | dict(more_fact_f1=sections["where from: more"]["fact_f1"]["value"])
 
 

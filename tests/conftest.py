@@ -12,7 +12,7 @@ import pytest
 
 import train_clip
 import train_vlm
-from tinyvlm.config import run_script
+from tinyvlm.training.config import run_script
 
 ROOT = Path(__file__).parent.parent
 SMALL = dict(dim=16, depth=1, heads=1, text_dim=16, text_depth=1, text_heads=1, embed_dim=16)
@@ -30,7 +30,7 @@ def clip_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def vlm_folder(clip_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("vlm")
-    train_vlm.main(train_vlm.Config(out=str(folder), clip=str(clip_folder), queries=4, **VLM_ARGS))
+    train_vlm.main(train_vlm.Config(out=str(folder), clip=str(clip_folder), num_queries=4, **VLM_ARGS))
     return folder
 
 

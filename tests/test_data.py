@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from data import foils, language, questions
-from data.dataset import DATASETS, Conversations, PairsForCLIP, tokenizer
-from data.language import A, B, KIND, KINDS, LINK, LINKS, NO, UNDECIDED, WIDTH, YES
-from data.render import render
-from data.scene import COLOUR, EDITS, PLACE, SHAPE, SIZE, SPLITS, WORLDS, World, checksum, diagonal_of, sample
+from data.shapes import grammar, hard_negatives, questions
+from data.dataset import DATASETS, VQADataset, CaptionDataset, tokenizer
+from data.shapes.grammar import A, B, KIND, KINDS, LINK, LINKS, NO, UNDECIDED, WIDTH, YES
+from data.shapes.render import render
+from data.shapes.scene import COLOUR, EDITS, PLACE, SHAPE, SIZE, SPLITS, WORLDS, World, checksum, diagonal_of, sample
 
 WORLD, FULL = WORLDS["default"], WORLDS["full"]
 
@@ -30,7 +30,7 @@ def test_same_index_same_bits_whatever_the_batch(name):
     for field in dataclasses.fields(together):
         for i in (0, 1, 17, 39):
             one, row = getattr(alone[i], field.name), getattr(together, field.name)[i : i + 1]
-            if field.name == "positives":
+            if field.name == "is_match":
                 assert one[0, 0] and row[0, i]
                 continue
             if one.ndim > 1 and field.name != "pixels":
@@ -41,7 +41,7 @@ def test_same_index_same_bits_whatever_the_batch(name):
 def test_batches_equal_a_frozen_sample():
     # Written down once; a change of the world on any machine or library version shows here.
     scenes = sample(WORLD, 0, "train", np.arange(3))
-    said = [language.text(ids) for ids in language.caption(scenes.objects)]
+    said = [grammar.text(ids) for ids in grammar.caption(scenes.objects)]
     assert said == FROZEN
     assert int(render(WORLD, scenes, 56).long().sum()) == FROZEN_SUM
 
@@ -102,7 +102,7 @@ def test_val_and_test_are_the_same_for_every_seed():
 def test_held_out_pairs_are_not_named_in_training():
     world, indices = World(held_out=2), np.arange(1000)
     objects = sample(world, 0, "train", indices).objects
-    rows, _ = questions.about(world, 0, "train", indices, objects, questions.MIX, 9)
+    rows, _ = questions.sample_questions(world, 0, "train", indices, objects, questions.TRAIN_FAMILIES, 9)
     for start in (1, 6):
         colour, shape = rows[..., start + COLOUR], rows[..., start + SHAPE]
         assert not ((colour > 0) & (shape > 0) & (diagonal_of(colour, shape) < 2)).any()
@@ -173,26 +173,26 @@ def whole_grammar():
 
 def test_parse_of_what_is_said_is_what_was_meant():
     rows = np.array(list(whole_grammar()))
-    both_ways = language.ask(rows), language.ask(rows, language.OTHER_QUESTIONS)
-    for row, said, *both in zip(rows, language.say(rows), *both_ways):
-        back = language.parse(language.text(said))
-        assert (back == row).all(), (row, language.text(said))
+    both_ways = grammar.render_question(rows), grammar.render_question(rows, grammar.PARAPHRASES)
+    for row, said, *both in zip(rows, grammar.render_statement(rows), *both_ways):
+        back = grammar.parse(grammar.text(said))
+        assert (back == row).all(), (row, grammar.text(said))
         kept = row.copy()
         if KINDS[row[KIND]] != "relation":
             kept[LINK] = 0
         if KINDS[row[KIND]] == "content":
             kept[1:4] = 0
         for asked in both:
-            assert (language.parse(language.text(asked), question=True) == kept).all(), language.text(asked)
+            assert (grammar.parse(grammar.text(asked), question=True) == kept).all(), grammar.text(asked)
 
 
 def test_captions_parse_back():
     for world in (WORLD, FULL):
-        things = sample(world, 0, "train", np.arange(800)).objects
-        things[::2, :, PLACE] = 0
-        things[::3, :, SIZE] = 0
-        for thing, ids in zip(things, language.caption(things)):
-            assert (language.parse_caption(language.text(ids)) == thing[language.said(thing)]).all()
+        noun_phrases = sample(world, 0, "train", np.arange(800)).objects
+        noun_phrases[::2, :, PLACE] = 0
+        noun_phrases[::3, :, SIZE] = 0
+        for noun_phrase, ids in zip(noun_phrases, grammar.caption(noun_phrases)):
+            assert (grammar.parse_caption(grammar.text(ids)) == noun_phrase[grammar.said(noun_phrase)]).all()
 
 
 NO_SENTENCES = ["", "red", "a red", "a red circle and", "a circle red", "a red circle a blue ring", "the red circle is", "a red circle ,"]
@@ -200,7 +200,7 @@ NO_SENTENCES = ["", "red", "a red", "a red circle and", "a circle red", "a red c
 
 @pytest.mark.parametrize("text", NO_SENTENCES)
 def test_what_is_not_of_the_grammar_is_refused(text):
-    for reader in (language.parse, language.parse_caption, lambda t: language.parse(t, question=True)):
+    for reader in (grammar.parse, grammar.parse_caption, lambda t: grammar.parse(t, question=True)):
         with pytest.raises(ValueError):
             reader(text)
 
@@ -238,20 +238,20 @@ def test_truth_against_brute_force():
         rows[:, start : start + 3] = (noun * (rng.random((6000, 4)) < 0.5))[:, :3]
     rows[:, 1 + PLACE] = np.where(rows[:, KIND] == KINDS.index("content"), objects[:, 0, PLACE], 0)
     rows[:, LINK] = [rng.integers(1, min(len(LINKS[k]), 4) + 1) if LINKS[k] else 0 for k in rows[:, KIND]]
-    verdicts = language.truth(rows, objects)
+    verdicts = grammar.truth(rows, objects)
     assert (verdicts == [brute_force(r, o) for r, o in zip(rows, objects)]).all()
     assert np.bincount(verdicts, minlength=3).min() > 300
 
 
 def test_caption_truth_against_brute_force():
     scenes = sample(WORLD, 0, "train", np.arange(60)).objects
-    things = scenes.copy()
-    things[..., PLACE] = 0
-    things[::2, :, SIZE] = 0
-    things[::3, 1:] = 0
-    table = language.caption_truth(things, scenes)
+    noun_phrases = scenes.copy()
+    noun_phrases[..., PLACE] = 0
+    noun_phrases[::2, :, SIZE] = 0
+    noun_phrases[::3, 1:] = 0
+    table = grammar.caption_truth(noun_phrases, scenes)
     for c, s in itertools.product(range(60), range(60)):
-        caption, objects = [t for t in things[c] if t.any()], [o for o in scenes[s] if o[SHAPE]]
+        caption, objects = [t for t in noun_phrases[c] if t.any()], [o for o in scenes[s] if o[SHAPE]]
         possible = any(
             all(all(n in (0, x) for n, x in zip(t, o)) for t, o in zip(caption, chosen)) for chosen in itertools.permutations(objects, len(caption))
         )
@@ -265,11 +265,11 @@ def test_caption_truth_against_brute_force():
 @pytest.mark.parametrize("world", [WORLD, FULL])
 @pytest.mark.parametrize("family", questions.FAMILIES)
 def test_minimal_pairs_are_decided_different_and_balanced(world, family):
-    pairs = questions.pairs(world, 0, "test", family, 300)
+    pairs = questions.sample_minimal_pairs(world, 0, "test", family, 300)
     assert len(pairs.rows) == 300 and len(np.unique(pairs.indices)) == 300
     for side in (0, 1):
         objects = sample(world, 0, "test", pairs.indices + side).objects
-        assert (language.answer(pairs.rows, objects) == pairs.answers[:, side]).all()
+        assert (grammar.answer(pairs.rows, objects) == pairs.answers[:, side]).all()
     if family in ("colour", "shape", "size", "relation"):  # the same bag of attributes on both sides: binding decides
         before, after = (np.sort(sample(world, 0, "test", pairs.indices + side).objects, 1) for side in (0, 1))
         assert (before == after).all()
@@ -282,8 +282,8 @@ def test_minimal_pairs_are_decided_different_and_balanced(world, family):
 def test_a_reader_of_questions_alone_stays_at_chance():
     # The best answer for each wording, learned on one half of the pairs and tried on the other.
     for family in questions.FAMILIES:
-        pairs = questions.pairs(WORLD, 0, "test", family, 2000)
-        texts = [language.text(i) for i in language.ask(pairs.rows)]
+        pairs = questions.sample_minimal_pairs(WORLD, 0, "test", family, 2000)
+        texts = [grammar.text(i) for i in grammar.render_question(pairs.rows)]
         table, right = {}, 0
         for text, answers in zip(texts[::2], pairs.answers[::2]):
             for a in answers:
@@ -297,9 +297,9 @@ def test_a_reader_of_questions_alone_stays_at_chance():
 def test_training_questions_are_true_and_mixed():
     indices = np.arange(1500)
     objects = sample(WORLD, 0, "train", indices).objects
-    rows, answers = questions.about(WORLD, 0, "train", indices, objects, KINDS, 9)
+    rows, answers = questions.sample_questions(WORLD, 0, "train", indices, objects, KINDS, 9)
     flat = rows.reshape(-1, WIDTH)
-    assert (language.answer(flat, objects.repeat(9, 0)) == answers.reshape(-1)).all() and (answers != UNDECIDED).all()
+    assert (grammar.answer(flat, objects.repeat(9, 0)) == answers.reshape(-1)).all() and (answers != UNDECIDED).all()
     for family in ("existence", "relation"):
         mine = answers.reshape(-1)[flat[:, KIND] == KINDS.index(family)]
         assert 0.45 < (mine == YES).mean() < 0.55
@@ -308,7 +308,7 @@ def test_training_questions_are_true_and_mixed():
 
 def test_a_poor_world_says_that_it_has_no_relations():
     with pytest.raises(ValueError, match="relation"):
-        questions.pairs(World(max_objects=1), 0, "test", "relation", 10)
+        questions.sample_minimal_pairs(World(max_objects=1), 0, "test", "relation", 10)
 
 
 # ---------------------------------------------------------------- tokens
@@ -335,24 +335,24 @@ def test_words_of_the_grammar_are_single_tokens():
 
 
 def test_packed_text_decodes_to_the_answers_and_their_ends():
-    data = Conversations(WORLD)
+    data = VQADataset(WORLD)
     batch = data.batch("train", np.arange(50))
-    rows, answers = questions.about(WORLD, 0, "train", np.arange(50), sample(WORLD, 0, "train", np.arange(50)).objects, questions.MIX, 9)
+    rows, answers = questions.sample_questions(WORLD, 0, "train", np.arange(50), sample(WORLD, 0, "train", np.arange(50)).objects, questions.TRAIN_FAMILIES, 9)
     for i in range(50):
         for q in range(9):
-            mine = (batch.segment[i] == q + 2) & batch.learn[i]
-            said = batch.text[i][mine].tolist()
-            assert said[-1] == 2 and tokenizer.decode(said) == language.text(language.reply(rows[i, q : q + 1], answers[i, q : q + 1])[0])
-        caption = batch.text[i][(batch.segment[i] == 1) & batch.learn[i]].tolist()
-        language.parse_caption(tokenizer.decode(caption))
-    assert not batch.learn[batch.text == 0].any() and batch.blind.any(1).all()
+            mine = (batch.segment_ids[i] == q + 2) & batch.loss_mask[i]
+            said = batch.input_ids[i][mine].tolist()
+            assert said[-1] == 2 and tokenizer.decode(said) == grammar.text(grammar.render_answer(rows[i, q : q + 1], answers[i, q : q + 1])[0])
+        caption = batch.input_ids[i][(batch.segment_ids[i] == 1) & batch.loss_mask[i]].tolist()
+        grammar.parse_caption(tokenizer.decode(caption))
+    assert not batch.loss_mask[batch.input_ids == 0].any() and batch.blind.any(1).all()
 
 
 def test_a_true_caption_is_marked_as_such():
-    batch = PairsForCLIP(WORLD).batch("train", np.arange(128))
-    assert batch.positives.diagonal().all() and batch.positives.sum() > 128
+    batch = CaptionDataset(WORLD).batch("train", np.arange(128))
+    assert batch.is_match.diagonal().all() and batch.is_match.sum() > 128
     scenes = sample(WORLD, 0, "train", np.arange(128)).objects
-    told = [language.parse_caption(tokenizer.decode(row)) for row in batch.tokens.tolist()]
+    told = [grammar.parse_caption(tokenizer.decode(row)) for row in batch.tokens.tolist()]
     for i, j in [(i, j) for i in range(0, 128, 5) for j in range(128)]:  # row: picture, column: caption
-        assert batch.positives[i, j] == foils.is_true(told[j], scenes[i])
-    assert (batch.positives != batch.positives.T).any()
+        assert batch.is_match[i, j] == hard_negatives.is_true(told[j], scenes[i])
+    assert (batch.is_match != batch.is_match.T).any()

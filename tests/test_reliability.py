@@ -21,10 +21,10 @@ import sample
 import train_clip
 import train_vlm
 from conftest import CLIP_ARGS, ROOT, VLM_ARGS, command, flags, in_process, start
-from tinyvlm import files, run
-from tinyvlm.config import Stopped, UserError
+from tinyvlm.training import checkpoint, distributed, optim
+from tinyvlm.training.config import Stopped, UserError
 
-SCRIPTS = {"train_clip": (train_clip, CLIP_ARGS), "train_vlm": (train_vlm, VLM_ARGS | dict(queries=4))}
+SCRIPTS = {"train_clip": (train_clip, CLIP_ARGS), "train_vlm": (train_vlm, VLM_ARGS | dict(num_queries=4))}
 
 
 @pytest.fixture(params=SCRIPTS)
@@ -52,17 +52,17 @@ def test_two_runs_are_equal_to_the_byte(task, tmp_path):
 def test_a_stop_signal_saves_and_resume_ends_at_the_same_bytes(task, tmp_path, monkeypatch, cut):
     """For the VLM: inside a stage, between two, inside the last."""
     module, settings, reference = task
-    append, config = files.append_log, module.Config(out=str(tmp_path), **settings | dict(eval_every=100))
+    append, config = checkpoint.append_log, module.Config(out=str(tmp_path), **settings | dict(eval_every=100))
 
     def append_and_stop(folder, step, **values):
         append(folder, step, **values)
         if step == cut - 1:  # in the middle of step `cut`, as it were
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(files, "append_log", append_and_stop)
+    monkeypatch.setattr(checkpoint, "append_log", append_and_stop)
     with pytest.raises(Stopped) as stop:
         module.main(config)
-    assert stop.value.args[1] == 143 and files.load_checkpoint(tmp_path)["step"] == cut
+    assert stop.value.args[1] == 143 and checkpoint.load_checkpoint(tmp_path)["step"] == cut
     monkeypatch.undo()
     other = module.Config(out=str(tmp_path / "whole"), **settings | dict(eval_every=100))
     module.main(module.Config(**vars(config) | dict(resume=True)))
@@ -105,7 +105,7 @@ def test_a_fault_inside_a_save_loses_nothing(task, tmp_path, monkeypatch, place)
     assert not list(tmp_path.glob("*.tmp"))
     if place != "after replacing":
         assert (tmp_path / "last.pt").read_bytes() == saves[1]  # the checkpoint before is as it was
-    assert files.load_checkpoint(tmp_path)["step"] == (2 if place != "after replacing" else 4)
+    assert checkpoint.load_checkpoint(tmp_path)["step"] == (2 if place != "after replacing" else 4)
     module.main(module.Config(**vars(config) | dict(resume=True)))
     assert state(tmp_path) == state(reference)
 
@@ -118,7 +118,7 @@ def wait_for_a_step(process, folder):
 
 def killed_again_and_again(name, settings, folder, kills, seed):
     """Start a script, kill it at a random moment after its first step, go on, so many times; then let it finish. The last logged step at each kill."""
-    dice, at = random.Random(seed), []
+    rng, at = random.Random(seed), []
     while True:
         resume = ["--resume"] if (folder / "last.pt").exists() else []
         process = start(f"{name}.py", "--out", folder, *flags(**settings), *resume, env={"OMP_NUM_THREADS": "1"})
@@ -127,10 +127,10 @@ def killed_again_and_again(name, settings, folder, kills, seed):
         while len(at) < kills and process.poll() is None and not (log.exists() and log.stat().st_size and log.stat().st_mtime_ns != before):
             time.sleep(0.01)
         if len(at) < kills and process.poll() is None:
-            time.sleep(dice.uniform(0, 1.0))
+            time.sleep(rng.uniform(0, 1.0))
             process.kill()
             process.communicate()
-            at.append(max([line["step"] for line in files.read_log(folder)], default=0))
+            at.append(max([line["step"] for line in checkpoint.read_log(folder)], default=0))
             continue
         stdout, stderr = process.communicate(timeout=300)
         assert process.returncode == 0, stderr[-500:]
@@ -162,13 +162,13 @@ def test_signals_to_the_script(tmp_path, number, code):
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == code and stderr.splitlines()[-1].startswith("error: stopped after step") and "Traceback" not in stderr
-    assert files.load_checkpoint(tmp_path)["step"] > 0
+    assert checkpoint.load_checkpoint(tmp_path)["step"] > 0
 
 
 def test_a_run_that_cannot_even_begin_leaves_the_folder_as_it_was(task, monkeypatch):
     module, settings, reference = task
     before = {p.name: p.read_bytes() for p in reference.iterdir()}
-    monkeypatch.setattr(run, "update", lambda *_: (_ for _ in ()).throw(MemoryError("no room")))
+    monkeypatch.setattr(optim, "backward_and_step", lambda *_: (_ for _ in ()).throw(MemoryError("no room")))
     with pytest.raises(MemoryError):
         module.main(module.Config(out=str(reference), **settings))
     assert before == {p.name: p.read_bytes() for p in reference.iterdir()}
@@ -191,7 +191,7 @@ def test_resume_of_a_finished_run_has_nothing_to_do(task, tmp_path, capsys):
 
 
 def sealed(payload):
-    return payload + files.SEAL + hashlib.sha256(payload).digest()
+    return payload + checkpoint.CHECKSUM_TAG + hashlib.sha256(payload).digest()
 
 
 def packed(content):
@@ -200,39 +200,39 @@ def packed(content):
     return buffer.getvalue()
 
 
-def damage(data, kind, dice):
-    data, k = bytearray(data), dice.randrange(len(data))
+def damage(data, kind, rng):
+    data, k = bytearray(data), rng.randrange(len(data))
     if kind == "flip":
-        data[k] ^= 1 << dice.randrange(8)
+        data[k] ^= 1 << rng.randrange(8)
     elif kind == "cut":
         del data[k:]
     elif kind == "swap":
-        j = dice.randrange(len(data))
+        j = rng.randrange(len(data))
         a, b = min(j, k), max(j, k)
         data[a : a + 16], data[b : b + 16] = data[b : b + 16], data[a : a + 16]
     else:  # in the first or the last bytes, where zip keeps its headers
-        k = dice.choice((dice.randrange(200), len(data) - 1 - dice.randrange(400)))
-        data[k] = (data[k] + 1 + dice.randrange(255)) % 256
+        k = rng.choice((rng.randrange(200), len(data) - 1 - rng.randrange(400)))
+        data[k] = (data[k] + 1 + rng.randrange(255)) % 256
     return bytes(data)
 
 
 def test_three_hundred_corruptions_are_all_refused(task, tmp_path):
-    good, dice = (task[2] / "last.pt").read_bytes(), random.Random(0)
+    good, rng = (task[2] / "last.pt").read_bytes(), random.Random(0)
     for number in range(300):
-        damaged = damage(good, ("flip", "cut", "swap", "header")[number % 4], dice)
+        damaged = damage(good, ("flip", "cut", "swap", "header")[number % 4], rng)
         if damaged == good:
             continue
         (tmp_path / "last.pt").write_bytes(damaged)
         with pytest.raises(UserError, match="damaged"):
-            files.load_checkpoint(tmp_path)
+            checkpoint.load_checkpoint(tmp_path)
 
 
 def test_a_flipped_bit_under_a_right_seal_is_found_by_the_zip(clip_folder, tmp_path):
-    payload = bytearray((clip_folder / "last.pt").read_bytes()[: -len(files.SEAL) - 32])
+    payload = bytearray((clip_folder / "last.pt").read_bytes()[: -len(checkpoint.CHECKSUM_TAG) - 32])
     payload[len(payload) // 2] ^= 1
     (tmp_path / "last.pt").write_bytes(sealed(bytes(payload)))
     with pytest.raises(UserError, match="damaged"):
-        files.load_checkpoint(tmp_path)
+        checkpoint.load_checkpoint(tmp_path)
 
 
 def test_what_is_no_checkpoint_is_refused(clip_folder, tmp_path):
@@ -240,15 +240,15 @@ def test_what_is_no_checkpoint_is_refused(clip_folder, tmp_path):
     bomb = io.BytesIO()
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", bytes(50_000_000))
-    torch_file = good[: -len(files.SEAL) - 32]
+    torch_file = good[: -len(checkpoint.CHECKSUM_TAG) - 32]
     for number, data in enumerate((b"", b"<html>", good[:-1], torch_file, sealed(b""), sealed(b"text"), sealed(bomb.getvalue()), sealed(packed([1, 2])))):
         (tmp_path / "x.pt").write_bytes(data)
         with pytest.raises(UserError, match="damaged"):
-            files.load_checkpoint(tmp_path / "x.pt")
+            checkpoint.load_checkpoint(tmp_path / "x.pt")
     (tmp_path / "folder" / "last.pt").mkdir(parents=True)
     for path in (tmp_path / "folder", tmp_path / "nowhere"):
         with pytest.raises(UserError):
-            files.load_checkpoint(path)
+            checkpoint.load_checkpoint(path)
 
 
 class RunsCode:
@@ -258,16 +258,16 @@ class RunsCode:
 
 def test_code_in_a_pickle_does_not_run(tmp_path):
     RunsCode.path = tmp_path / "was_here"
-    (tmp_path / "x.pt").write_bytes(sealed(packed(dict(kind="clip", format=files.FORMAT, config={}, model=RunsCode()))))
+    (tmp_path / "x.pt").write_bytes(sealed(packed(dict(kind="clip", format=checkpoint.FORMAT, config={}, model=RunsCode()))))
     with pytest.raises(UserError, match="damaged"):
-        files.load_checkpoint(tmp_path / "x.pt")
+        checkpoint.load_checkpoint(tmp_path / "x.pt")
     assert not RunsCode.path.exists()
 
 
 def test_wrong_contents_are_named(clip_folder, vlm_folder, tmp_path):
-    content = files.load_checkpoint(clip_folder)
-    model = train_clip.build(files.config_from(train_clip.Config, content["config"], "x"))
-    name, tensor = "image_head.weight", content["model"]["image_head.weight"]
+    content = checkpoint.load_checkpoint(clip_folder)
+    model = train_clip.build_model(checkpoint.config_from(train_clip.Config, content["config"], "x"))
+    name, tensor = "image_proj.weight", content["model"]["image_proj.weight"]
     gone = {n: w for n, w in content["model"].items() if n != name}
     for weights, named in (
         (gone, f"{name} is missing"),
@@ -276,14 +276,14 @@ def test_wrong_contents_are_named(clip_folder, vlm_folder, tmp_path):
         (content["model"] | {"extra": tensor}, "extra is extra"),
     ):
         with pytest.raises(UserError, match=named):
-            files.load_weights(model, weights, "x")
-    (tmp_path / "last.pt").write_bytes(sealed(packed(content | dict(format=files.FORMAT + 1))))
+            checkpoint.load_weights(model, weights, "x")
+    (tmp_path / "last.pt").write_bytes(sealed(packed(content | dict(format=checkpoint.FORMAT + 1))))
     with pytest.raises(UserError, match="format"):
-        files.load_checkpoint(tmp_path)
+        checkpoint.load_checkpoint(tmp_path)
     with pytest.raises(UserError, match="vlm model, but a clip"):
-        files.load_checkpoint(vlm_folder, "clip")
-    with pytest.raises(UserError, match="optimiser"):
-        files.load_optimisers([torch.optim.SGD([torch.zeros(1, requires_grad=True)])], content["optimisers"], "x")
+        checkpoint.load_checkpoint(vlm_folder, "clip")
+    with pytest.raises(UserError, match="optimizer"):
+        checkpoint.load_optimizers([torch.optim.SGD([torch.zeros(1, requires_grad=True)])], content["optimizers"], "x")
     (tmp_path / "last.pt").write_bytes(sealed(packed(content | dict(config=content["config"] | dict(new_setting=1)))))
     with pytest.raises(UserError, match="new_setting"):
         sample.main(sample.Config(checkpoint=str(tmp_path), out=str(tmp_path / "page.png")))
@@ -299,7 +299,7 @@ def test_scripts_refuse_what_does_not_fit_and_touch_nothing(clip_folder, vlm_fol
     refused(["train_clip.py", "--resume", "--out", clip_folder, *flags(**CLIP_ARGS | dict(dim=32))], "dim 16 then, 32 now")
     refused(["train_clip.py", "--resume", "--out", vlm_folder, *flags(**CLIP_ARGS)], "vlm model")
     refused(["train_clip.py", "--resume", "--out", tmp_path / "empty", *flags(**CLIP_ARGS)], "there is no checkpoint")
-    refused(["train_vlm.py", "--resume", "--out", vlm_folder, "--clip", "other", *flags(**VLM_ARGS, queries=4)], "clip")
+    refused(["train_vlm.py", "--resume", "--out", vlm_folder, "--clip", "other", *flags(**VLM_ARGS, num_queries=4)], "clip")
     refused(["train_vlm.py", "--clip", vlm_folder, "--out", tmp_path / "x"], "clip model is wanted")
 
 
@@ -334,8 +334,8 @@ def test_a_full_disk_leaves_the_file_before(tmp_path):
     probe = tmp_path.parent / "probe"
     train_clip.main(train_clip.Config(out=str(probe), **CLIP_ARGS | dict(steps=2)))
     kib = int(2.6 * (probe / "last.pt").stat().st_size + size) // 1024
-    look = f"{sys.executable} -c \"from tinyvlm import files; print('step', files.load_checkpoint('{tmp_path}')['step'])\""
-    script = f"mount -t tmpfs -o size={kib}k none {tmp_path} && {train}; echo code $?; ls {tmp_path}; {look}"
+    encode_patches = f"{sys.executable} -c \"from tinyvlm import files; print('step', files.load_checkpoint('{tmp_path}')['step'])\""
+    script = f"mount -t tmpfs -o size={kib}k none {tmp_path} && {train}; echo code $?; ls {tmp_path}; {encode_patches}"
     done = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert "code 1" in done.stdout and "No space left" in done.stderr and "Traceback" not in done.stderr, done.stderr[-500:]
     assert "step 2" in done.stdout and ".tmp" not in done.stdout
@@ -357,7 +357,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(tmp_path, mon
     monkeypatch.setitem(train_clip.LOSSES, "multi_positive", breaks)
     with pytest.raises(RuntimeError, match="step 3"):
         train_clip.main(train_clip.Config(out=str(tmp_path), **CLIP_ARGS))
-    assert files.load_checkpoint(tmp_path)["step"] == 2
+    assert checkpoint.load_checkpoint(tmp_path)["step"] == 2
 
 
 def test_a_closed_stdout_is_no_traceback(clip_folder, tmp_path):
@@ -372,7 +372,7 @@ def test_memory_does_not_grow(tmp_path):
     process = start("train_clip.py", "--out", tmp_path, *flags(**CLIP_ARGS | dict(steps=2000, eval_every=500)))
     sizes = {}
     while process.poll() is None:
-        lines = files.read_log(tmp_path)
+        lines = checkpoint.read_log(tmp_path)
         status = Path(f"/proc/{process.pid}/status").read_text() if process.poll() is None else ""
         if lines and "VmRSS" in status:
             sizes[lines[-1]["step"]] = int(status.split("VmRSS:")[1].split()[0]) / 1024
@@ -388,18 +388,18 @@ def test_memory_does_not_grow(tmp_path):
 
 def test_two_processes_have_the_gradients_of_one(tmp_path):
     import gradients
-    from tinyvlm.run import Processes
+    from tinyvlm.training.distributed import Distributed
 
     words = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29511", ROOT / "tests" / "gradients.py", tmp_path / "two.pt"]
     code, _, stderr = command(*words, env={"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"})
     assert code == 0, stderr[-2000:]
     two = torch.load(tmp_path / "two.pt", weights_only=True)
     for name, step in (("clip", gradients.clip_step), ("vlm", gradients.vlm_step)):
-        model, loss = step(Processes("cpu"))
+        model, loss = step(Distributed("cpu"))
         assert abs(loss - two[name].pop("loss")) < 1e-6
         for n, p in model.named_parameters():
             assert p.grad is not None and torch.allclose(p.grad, two[name][n], atol=1e-6, rtol=1e-5), (name, n)
-    assert two["clip"]["log_scale"].abs() > 0
+    assert two["clip"]["logit_scale"].abs() > 0
 
 
 @pytest.mark.parametrize("name", [pytest.param("train_clip", marks=pytest.mark.slow), "train_vlm"])
@@ -409,17 +409,17 @@ def test_torchrun_trains_as_one_process_does(name, clip_folder, vlm_folder, tmp_
     words = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29512", ROOT / f"{name}.py", "--out", tmp_path, *flags(**settings)]
     code, _, stderr = command(*words, env={"OMP_NUM_THREADS": "1"})
     assert code == 0, stderr[-2000:]
-    one, two = (files.read_log(folder) for folder in (dict(train_clip=clip_folder, train_vlm=vlm_folder)[name], tmp_path))
+    one, two = (checkpoint.read_log(folder) for folder in (dict(train_clip=clip_folder, train_vlm=vlm_folder)[name], tmp_path))
     assert len(one) == len(two) and all(abs(a["loss"] - b["loss"]) < 1e-3 for a, b in zip(one, two) if "loss" in a)
-    assert (tmp_path / "metrics.json").exists() and files.load_checkpoint(tmp_path)["step"] == 6
+    assert (tmp_path / "metrics.json").exists() and checkpoint.load_checkpoint(tmp_path)["step"] == 6
 
 
 def test_a_batch_that_does_not_divide_is_refused():
-    processes = run.Processes("cpu")
-    processes.size, processes.rank = 2, 1
-    assert processes.part(np.arange(8)).tolist() == [4, 5, 6, 7]
+    dist = distributed.Distributed("cpu")
+    dist.size, dist.rank = 2, 1
+    assert dist.shard(np.arange(8)).tolist() == [4, 5, 6, 7]
     with pytest.raises(UserError, match="multiple"):
-        processes.part(np.arange(7))
+        dist.shard(np.arange(7))
 
 
 def test_a_stop_signal_stops_all_processes(tmp_path):
@@ -428,6 +428,6 @@ def test_a_stop_signal_stops_all_processes(tmp_path):
     wait_for_a_step(process, tmp_path)
     process.terminate()
     process.communicate(timeout=90)
-    assert process.returncode != 0 and files.load_checkpoint(tmp_path)["step"] > 0
+    assert process.returncode != 0 and checkpoint.load_checkpoint(tmp_path)["step"] > 0
 
 

@@ -13,15 +13,15 @@ import sample
 import train_clip
 import train_vlm
 from conftest import CLIP_ARGS, ROOT, VLM_ARGS, command, in_process
-from tinyvlm import config as settings
-from tinyvlm import files, run
+from tinyvlm.training import config as settings
+from tinyvlm.training import checkpoint, distributed
 from tinyvlm.projectors import PROJECTORS
 
 FILES = {"config.json", "log.jsonl", "last.pt", "best.pt", "metrics.json", "times.json", "curves.png", "samples.png"}
 
 
 def weights(folder):
-    return files.load_checkpoint(folder / "last.pt")["model"]
+    return checkpoint.load_checkpoint(folder / "last.pt")["model"]
 
 
 def test_clip_leaves_what_it_promises(clip_folder):
@@ -29,7 +29,7 @@ def test_clip_leaves_what_it_promises(clip_folder):
     numbers = json.loads((clip_folder / "metrics.json").read_text())
     assert {"seconds", "images_per_second", "matched_cosine", "mismatched_cosine", "zero_shot", "r_at_1"} <= set(numbers)
     assert all(isinstance(v, (int, float)) for v in numbers.values())
-    assert [line["step"] for line in files.read_log(clip_folder) if "loss" in line] == [1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in checkpoint.read_log(clip_folder) if "loss" in line] == [1, 2, 3, 4, 5, 6]
 
 
 def test_vlm_leaves_what_it_promises(vlm_folder):
@@ -37,12 +37,12 @@ def test_vlm_leaves_what_it_promises(vlm_folder):
     numbers = json.loads((vlm_folder / "metrics.json").read_text())
     families = {"vqa_" + f for f in ("existence", "count", "colour", "shape", "size", "relation", "compare")}
     assert {"seconds", "images_per_second", "fact_f1", "exact_caption", "vqa", "vqa_blind", "vqa_chance"} | families <= set(numbers)
-    assert [line.get("stage") for line in files.read_log(vlm_folder) if "loss" in line] == ["language"] * 3 + ["align"] + ["instruct"] * 2
+    assert [line.get("stage") for line in checkpoint.read_log(vlm_folder) if "loss" in line] == ["language"] * 3 + ["align"] + ["instruct"] * 2
 
 
 def test_evaluations_do_not_change_the_training(clip_folder, vlm_folder, tmp_path):
     train_clip.main(train_clip.Config(out=str(tmp_path / "clip"), **CLIP_ARGS | dict(eval_every=3)))
-    arguments = VLM_ARGS | dict(clip=str(clip_folder), queries=4, eval_every=6)
+    arguments = VLM_ARGS | dict(clip=str(clip_folder), num_queries=4, eval_every=6)
     train_vlm.main(train_vlm.Config(out=str(tmp_path / "vlm"), **arguments))
     for reference, other in ((clip_folder, "clip"), (vlm_folder, "vlm")):
         assert all(torch.equal(w, weights(reference)[n]) for n, w in weights(tmp_path / other).items())
@@ -52,7 +52,7 @@ def test_projectors_share_encoder_and_decoder_to_the_last_bit(clip_folder):
     built = []
     for name in PROJECTORS:
         config = train_vlm.Config(projector=name, clip=str(clip_folder))
-        built.append(train_vlm.build(config, train_vlm.encoder_of(config)[0]))
+        built.append(train_vlm.build_model(config, train_vlm.load_encoder(config)[0]))
     for model in built[1:]:
         for part in ("vision", "decoder"):
             other = getattr(built[0], part).state_dict()
@@ -62,7 +62,7 @@ def test_projectors_share_encoder_and_decoder_to_the_last_bit(clip_folder):
 def test_align_starts_from_the_encoder_of_clip_and_moves_the_projector_alone(clip_folder, tmp_path):
     arguments = VLM_ARGS | dict(steps=2, stages="align", shares="1", projector="mlp", clip=str(clip_folder), out=str(tmp_path))
     train_vlm.main(train_vlm.Config(**arguments))
-    fresh = train_vlm.build(train_vlm.Config(**arguments), train_vlm.encoder_of(train_vlm.Config(**arguments))[0]).state_dict()
+    fresh = train_vlm.build_model(train_vlm.Config(**arguments), train_vlm.load_encoder(train_vlm.Config(**arguments))[0]).state_dict()
     encoder = {name: w for name, w in weights(clip_folder).items() if name.startswith("vision.")}
     assert encoder
     for name, w in weights(tmp_path).items():
@@ -87,7 +87,7 @@ def test_a_device_without_a_number_is_the_current_one(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: chosen.append(device.index))
-    assert [str(run.Processes(name).device) for name in ("auto", "cuda", "cuda:1", "cpu")] == ["cuda", "cuda", "cuda:1", "cpu"]
+    assert [str(distributed.Distributed(name).device) for name in ("auto", "cuda", "cuda:1", "cpu")] == ["cuda", "cuda", "cuda:1", "cpu"]
     assert chosen == [1]  # set_device refuses a device without a number
 
 
@@ -108,7 +108,7 @@ RECIPES = [("instruct", "1", "*"), ("align,instruct", "0.5,0.5", "decoder.*"), (
 def test_recipes_of_the_literature_are_a_flag_away(clip_folder, tmp_path, stages, shares, patterns):
     arguments = VLM_ARGS | dict(steps=2, stages=stages, shares=shares, train_instruct=patterns, projector="linear")
     numbers = train_vlm.main(train_vlm.Config(out=str(tmp_path), clip=str(clip_folder), **arguments))
-    assert {line["stage"] for line in files.read_log(tmp_path) if "loss" in line} == set(stages.split(",")) and 0 <= numbers["vqa"] < 0.6
+    assert {line["stage"] for line in checkpoint.read_log(tmp_path) if "loss" in line} == set(stages.split(",")) and 0 <= numbers["vqa"] < 0.6
 
 
 def test_sampler_with_both_kinds_of_checkpoint_and_every_kind_of_picture(clip_folder, vlm_folder, tmp_path, capsys):

@@ -13,23 +13,23 @@ from tinyvlm.vision import VISION_ENCODERS
 class CLIP(nn.Module):
     """Radford et al., "Learning transferable visual models from natural language supervision" (2021)."""
 
-    def __init__(self, *, encoder, image_size, dim, depth, heads, text_dim, text_depth, text_heads, vocab, embed_dim):
+    def __init__(self, *, encoder, image_size, dim, depth, heads, text_dim, text_depth, text_heads, vocab_size, embed_dim):
         super().__init__()
         self.vision = VISION_ENCODERS[encoder](image_size=image_size, dim=dim, depth=depth, heads=heads)
-        self.text = TextTower(vocab=vocab, dim=text_dim, depth=text_depth, heads=text_heads)
-        self.image_head = nn.Linear(dim, embed_dim, bias=False)
-        self.text_head = nn.Linear(text_dim, embed_dim, bias=False)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.text = TextTower(vocab_size=vocab_size, dim=text_dim, depth=text_depth, heads=text_heads)
+        self.image_proj = nn.Linear(dim, embed_dim, bias=False)
+        self.text_proj = nn.Linear(text_dim, embed_dim, bias=False)
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     @property
     def scale(self):
         """1 / temperature: starts at 1 / 0.07; `cap_scale` after each step keeps it at 100 or less."""
-        return self.log_scale.exp()
+        return self.logit_scale.exp()
 
     @torch.no_grad()
-    def cap_scale(self):
+    def clamp_logit_scale(self):
         """Cap the parameter and not its use, so that its gradient never dies."""
-        self.log_scale.clamp_(max=math.log(100))
+        self.logit_scale.clamp_(max=math.log(100))
 
     def forward(self, pixels, tokens):
         """What a training step needs: image and text vectors (b, embed_dim) each, and the scale."""
@@ -37,8 +37,8 @@ class CLIP(nn.Module):
 
     def encode_image(self, pixels):
         """(b, 3, H, W) -> unit vectors (b, embed_dim)."""
-        return F.normalize(self.image_head(self.vision(pixels)[1]), dim=-1)
+        return F.normalize(self.image_proj(self.vision(pixels)[1]), dim=-1)
 
     def encode_text(self, tokens):
         """(b, t) -> unit vectors (b, embed_dim)."""
-        return F.normalize(self.text_head(self.text(tokens)), dim=-1)
+        return F.normalize(self.text_proj(self.text(tokens)), dim=-1)

@@ -59,17 +59,17 @@ class Block(nn.Module):
             self.norm_cross, self.cross = nn.LayerNorm(dim), Attention(dim, heads, context_dim)
         self.norm_mlp, self.mlp = nn.LayerNorm(dim), MLP(dim)
 
-    def forward(self, x, context=None, *, mask=None, cache=None, wanted=0):
+    def forward(self, x, context=None, *, mask=None, cache=None, skip_prefix=0):
         """x (b, n, d) -> (b, n - wanted, d): positions before `wanted` are read, but nothing is computed for them."""
         seen = self.norm_attention(x)
-        mask = mask if mask is None or wanted == 0 else mask[:, :, wanted:]
-        x = x[:, wanted:] + self.attention(seen[:, wanted:], seen, mask=mask, cache=cache)
+        mask = mask if mask is None or skip_prefix == 0 else mask[:, :, skip_prefix:]
+        x = x[:, skip_prefix:] + self.attention(seen[:, skip_prefix:], seen, mask=mask, cache=cache)
         if context is not None:
             x = x + self.cross(self.norm_cross(x), context)
         return x + self.mlp(self.norm_mlp(x))
 
 
-def sine_cosine(points, dim):
+def sincos_2d(points, dim):
     """2-D sine-cosine code of points (n, 2) in [0, 1]: (n, dim), amplitude 1, as in MAE, He et al. (2021).
 
     The wavelengths run from 1/7 of the picture (two patches) to about twice its side. ValueError unless dim is a multiple of 4.
@@ -81,14 +81,14 @@ def sine_cosine(points, dim):
     return rearrange([angle.sin(), angle.cos()], "two n xy f -> n (xy two f)")
 
 
-def grid_points(side):
+def patch_centers(side):
     """The middles of a side x side grid over the unit square, row by row: (side * side, 2) as (x, y)."""
     line = (torch.arange(side) + 0.5) / side
     y, x = torch.meshgrid(line, line, indexing="ij")
     return torch.stack([x, y], -1).reshape(-1, 2)
 
 
-def initialise(module):
+def init_weights(module):
     """Linear weights N(0, 0.25 / fan_in), biases 0, embeddings N(0, 0.25); convolutions as torch makes them. For `tower.apply`."""
     if isinstance(module, nn.Linear):
         nn.init.normal_(module.weight, std=0.5 * module.in_features**-0.5)

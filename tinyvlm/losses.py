@@ -7,23 +7,23 @@ import torch
 import torch.nn.functional as F
 
 
-def plain(image, text, scale, positives=None):
+def clip_loss(image, text, scale, is_match=None):
     """The symmetric cross-entropy of CLIP (Radford et al. 2021, figure 3): only the diagonal counts as right."""
     logits = scale * image @ text.T
     label = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, label) + F.cross_entropy(logits.T, label)) / 2
 
 
-def multi_positive(image, text, scale, positives):
+def masked_clip_loss(image, text, scale, is_match):
     """The same, but other true captions are neither pulled nor pushed: they leave the denominator.
 
     For row i and column j = i the softmax runs over j and all that is false of i. Without duplicates it equals `plain`.
     """
     logits = scale * image @ text.T
     own = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
-    logits = logits.masked_fill(positives & ~own, float("-inf"))
+    logits = logits.masked_fill(is_match & ~own, float("-inf"))
     label = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, label) + F.cross_entropy(logits.T, label)) / 2
 
 
-LOSSES = {"plain": plain, "multi_positive": multi_positive}
+LOSSES = {"plain": clip_loss, "multi_positive": masked_clip_loss}

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from data import language
-from data.scene import COLOURS, SHAPES, SIZES
+from data.shapes import grammar
+from data.shapes.scene import COLOURS, SHAPES, SIZES
 from data.tokenizer import FIRST_WORD, PAD
-from tinyvlm.layers import MLP, Block, grid_points, initialise, sine_cosine
+from tinyvlm.layers import MLP, Block, patch_centers, init_weights, sincos_2d
 
 
 class Linear(nn.Module):
@@ -20,20 +20,20 @@ class Linear(nn.Module):
         super().__init__()
         self.num_tokens = num_patches
         self.project = nn.Linear(vision_dim, text_dim)
-        self.apply(initialise)
+        self.apply(init_weights)
 
     def forward(self, tokens):
         return self.project(tokens)
 
 
-class TwoLayerMLP(nn.Module):
+class MLPProjector(nn.Module):
     """Two layers with a GELU; LLaVA-1.5, Liu et al. (2023)."""
 
     def __init__(self, *, vision_dim, text_dim, num_patches):
         super().__init__()
         self.num_tokens = num_patches
         self.project = MLP(vision_dim, hidden=2 * text_dim, out=text_dim)
-        self.apply(initialise)
+        self.apply(init_weights)
 
     def forward(self, tokens):
         return self.project(tokens)
@@ -46,29 +46,29 @@ class QFormer(nn.Module):
     at first each query reads around its own point (compare the anchor points of DETR's successors).
     """
 
-    def __init__(self, *, vision_dim, text_dim, num_patches, queries=32, depth=2):
+    def __init__(self, *, vision_dim, text_dim, num_patches, num_queries=32, depth=2):
         super().__init__()
-        self.num_tokens = queries
-        self.enter = nn.Linear(vision_dim, text_dim)
+        self.num_tokens = num_queries
+        self.in_proj = nn.Linear(vision_dim, text_dim)
         heads = next(h for h in range(max(text_dim // 32, 1), 0, -1) if text_dim % h == 0)  # about 32 wide
         self.blocks = nn.ModuleList(Block(text_dim, heads, context_dim=text_dim) for _ in range(depth))
-        self.norm, self.leave = nn.LayerNorm(text_dim), nn.Linear(text_dim, text_dim)
-        self.apply(initialise)
-        self.query = nn.Parameter(sine_cosine(spread_points(queries), text_dim))
+        self.norm, self.out_proj = nn.LayerNorm(text_dim), nn.Linear(text_dim, text_dim)
+        self.apply(init_weights)
+        self.query_tokens = nn.Parameter(sincos_2d(r2_sequence(num_queries), text_dim))
         side = round(num_patches**0.5)
-        self.register_buffer("position", sine_cosine(grid_points(side), text_dim), persistent=False)
+        self.register_buffer("pos_embed", sincos_2d(patch_centers(side), text_dim), persistent=False)
         for block in self.blocks:
             block.cross.key_value.weight.data[:text_dim] = block.cross.query.weight.data
 
     def forward(self, tokens):
-        context = self.enter(tokens) + self.position
-        x = self.query.expand(len(tokens), -1, -1)
+        context = self.in_proj(tokens) + self.pos_embed
+        x = self.query_tokens.expand(len(tokens), -1, -1)
         for block in self.blocks:
             x = block(x, context)
-        return self.leave(self.norm(x))
+        return self.out_proj(self.norm(x))
 
 
-class Label(nn.Module):
+class LabelBottleneck(nn.Module):
     """The naive way, as a baseline: classify the picture, then let the language model talk about the labels.
 
     Each of 18 words (sizes, colours, shapes) is there or not, decided patch by patch; those that are there reach the decoder as the words they are, read with
@@ -82,23 +82,23 @@ class Label(nn.Module):
         super().__init__()
         self.num_tokens = len(self.LABELS)
         self.classify = MLP(vision_dim, hidden=2 * text_dim, out=self.num_tokens)
-        self.apply(initialise)
-        self.register_buffer("word", FIRST_WORD + torch.tensor([language.ID[label] for label in self.LABELS]), persistent=False)
+        self.apply(init_weights)
+        self.register_buffer("label_token_ids", FIRST_WORD + torch.tensor([grammar.ID[label] for label in self.LABELS]), persistent=False)
 
     def forward(self, tokens):
         self.logits = self.classify(tokens).amax(1)  # (b, labels): what is anywhere is in the picture
-        return torch.where(self.logits > 0, self.word, PAD)
+        return torch.where(self.logits > 0, self.label_token_ids, PAD)
 
-    def lesson(self, description):
+    def aux_loss(self, object_tokens):
         """How wrong the labels of the last forward are: binary cross-entropy. description: the true words, (b, m, w) tokens."""
-        there = (description[..., None] == self.word).any(2).any(1)
+        there = (object_tokens[..., None] == self.label_token_ids).any(2).any(1)
         return F.binary_cross_entropy_with_logits(self.logits.float(), there.float())
 
 
-def spread_points(n):
+def r2_sequence(n):
     """n points that cover the unit square evenly, (n, 2): Roberts' R2 sequence (2018)."""
     k = torch.arange(1, n + 1)[:, None]
     return (0.5 + k * torch.tensor([0.7548776662466927, 0.5698402909980532])) % 1
 
 
-PROJECTORS = {"linear": Linear, "mlp": TwoLayerMLP, "qformer": QFormer, "label": Label}
+PROJECTORS = {"linear": Linear, "mlp": MLPProjector, "qformer": QFormer, "label": LabelBottleneck}

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from data.tokenizer import EOS
-from tinyvlm.layers import Block, initialise
+from tinyvlm.layers import Block, init_weights
 
 
 class TextTower(nn.Module):
@@ -13,19 +13,19 @@ class TextTower(nn.Module):
     Causal attention makes what stands behind [EOS] invisible to it, so padding needs no mask.
     """
 
-    def __init__(self, *, vocab, dim=64, depth=2, heads=2, max_length=64):
+    def __init__(self, *, vocab_size, dim=64, depth=2, heads=2, max_length=64):
         super().__init__()
-        self.token, self.position = nn.Embedding(vocab, dim), nn.Embedding(max_length, dim)
+        self.tok_embed, self.pos_embed = nn.Embedding(vocab_size, dim), nn.Embedding(max_length, dim)
         self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
-        self.apply(initialise)
+        self.apply(init_weights)
 
     def forward(self, tokens):
         """ValueError if a row is longer than the tower's positions."""
         b, t = tokens.shape
-        if t > self.position.num_embeddings:
-            raise ValueError(f"a caption of {t} tokens is longer than the limit of {self.position.num_embeddings}")
-        x = self.token(tokens) + self.position.weight[:t]
+        if t > self.pos_embed.num_embeddings:
+            raise ValueError(f"a caption of {t} tokens is longer than the limit of {self.pos_embed.num_embeddings}")
+        x = self.tok_embed(tokens) + self.pos_embed.weight[:t]
         causal = torch.ones(t, t, dtype=torch.bool, device=x.device).tril()
         for block in self.blocks:
             x = block(x, mask=causal)

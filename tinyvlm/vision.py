@@ -4,7 +4,7 @@ from einops import rearrange
 from einops.layers.torch import Rearrange
 from torch import nn
 
-from tinyvlm.layers import MLP, Block, grid_points, initialise, sine_cosine
+from tinyvlm.layers import MLP, Block, patch_centers, init_weights, sincos_2d
 
 GRID = 14  # patches along a side; the picture's side is GRID * patch_size
 
@@ -14,10 +14,10 @@ def check_size(image_size):
         raise ValueError(f"image size {image_size} is not a multiple of {2 * GRID}")
 
 
-def shrink(inside, outside, stride):
+def strided_conv(in_channels, out_channels, stride):
     """A convolution that makes a side shorter by `stride` and leaves no pixel out: 3 x 3, or larger where the stride is."""
     size = max(3, stride | 1)
-    return nn.Conv2d(inside, outside, size, stride=stride, padding=(size - stride + 1) // 2)
+    return nn.Conv2d(in_channels, out_channels, size, stride=stride, padding=(size - stride + 1) // 2)
 
 
 class ViT(nn.Module):
@@ -33,17 +33,17 @@ class ViT(nn.Module):
         super().__init__()
         check_size(image_size)
         self.dim = dim
-        self.patch = self.patch_embedding(image_size // GRID, dim)
-        self.register_buffer("position", sine_cosine(grid_points(GRID), dim), persistent=False)
+        self.patch_embed = self.make_patch_embed(image_size // GRID, dim)
+        self.register_buffer("pos_embed", sincos_2d(patch_centers(GRID), dim), persistent=False)
         self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
-        self.apply(initialise)
+        self.apply(init_weights)
 
-    def patch_embedding(self, p, dim):
-        return nn.Sequential(Rearrange("b c (i p) (j q) -> b (i j) (p q c)", p=p, q=p), nn.Linear(p * p * 3, dim))
+    def make_patch_embed(self, patch_size, dim):
+        return nn.Sequential(Rearrange("b c (i p) (j q) -> b (i j) (p q c)", p=patch_size, q=patch_size), nn.Linear(patch_size * patch_size * 3, dim))
 
     def forward(self, pixels):
-        x = self.patch(pixels.float() / 127.5 - 1) + self.position
+        x = self.patch_embed(pixels.float() / 127.5 - 1) + self.pos_embed
         for block in self.blocks:
             x = block(x)
         tokens = self.norm(x)
@@ -53,11 +53,11 @@ class ViT(nn.Module):
 class StemViT(ViT):
     """The same with three small convolutions before the grid: shapes are seen earlier. Xiao et al., "Early convolutions" (2021)."""
 
-    def patch_embedding(self, p, dim):
+    def make_patch_embed(self, patch_size, dim):
         return nn.Sequential(
             nn.Conv2d(3, dim // 2, 3, stride=2, padding=1),
             nn.GELU(),
-            shrink(dim // 2, dim, p // 2),
+            strided_conv(dim // 2, dim, patch_size // 2),
             nn.GELU(),
             nn.Conv2d(dim, dim, 3, padding=1),
             Rearrange("b d i j -> b (i j) d"),
@@ -76,16 +76,16 @@ class ConvNeXt(nn.Module):
         super().__init__()
         check_size(image_size)
         self.dim = dim
-        p = image_size // GRID
-        self.patch = nn.Sequential(nn.Conv2d(3, dim // 2, 3, stride=2, padding=1), nn.GELU(), shrink(dim // 2, dim, p // 2))
+        patch_size = image_size // GRID
+        self.patch_embed = nn.Sequential(nn.Conv2d(3, dim // 2, 3, stride=2, padding=1), nn.GELU(), strided_conv(dim // 2, dim, patch_size // 2))
         self.blocks = nn.ModuleList(ConvBlock(dim) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
-        self.register_buffer("position", sine_cosine(grid_points(GRID), dim), persistent=False)
-        self.apply(initialise)
+        self.register_buffer("pos_embed", sincos_2d(patch_centers(GRID), dim), persistent=False)
+        self.apply(init_weights)
 
     def forward(self, pixels):
-        x = self.patch(pixels.float() / 127.5 - 1)
-        x = rearrange(x, "b d i j -> b (i j) d") + self.position
+        x = self.patch_embed(pixels.float() / 127.5 - 1)
+        x = rearrange(x, "b d i j -> b (i j) d") + self.pos_embed
         for block in self.blocks:
             x = block(x)
         tokens = self.norm(x)
@@ -97,12 +97,12 @@ class ConvBlock(nn.Module):
 
     def __init__(self, dim):
         super().__init__()
-        self.near = nn.Conv2d(dim, dim, 5, padding=2, groups=dim)
+        self.depthwise = nn.Conv2d(dim, dim, 5, padding=2, groups=dim)
         self.norm, self.mlp = nn.LayerNorm(dim), MLP(dim)
 
     def forward(self, x):
         grid = rearrange(x, "b (i j) d -> b d i j", i=GRID)
-        return x + self.mlp(self.norm(rearrange(self.near(grid), "b d i j -> b (i j) d")))
+        return x + self.mlp(self.norm(rearrange(self.depthwise(grid), "b d i j -> b (i j) d")))
 
 
 VISION_ENCODERS = {"vit": ViT, "stem": StemViT, "convnext": ConvNeXt}

@@ -2,7 +2,7 @@
 
 A field says its help, and its bounds or choices where it has any:
 
-    steps: int = setting(1000, "optimiser steps", low=1)
+    steps: int = option(1000, "optimizer steps", min=1)
 
 Unknown and abbreviated flags are errors, `--compile False` is one too (a switch is `--compile` or `--no-compile`).
 """
@@ -26,9 +26,9 @@ class Stopped(Exception):
     """A stop signal ended a run in good order: (text, exit code)."""
 
 
-def setting(default, help, *, low=None, high=None, choices=None, positional=False):
-    """A dataclass field with the help text, the bounds (inclusive) and the choices of its flag; positional: it has no flag, its value stands alone."""
-    return dataclasses.field(default=default, metadata=dict(help=help, low=low, high=high, choices=choices, positional=positional))
+def option(default, help, *, min=None, max=None, choices=None, positional=False, alias=None):
+    """A dataclass field with the help text, the bounds (inclusive) and the choices of its flag; alias: an older name of the flag; positional: it has no flag, its value stands alone."""
+    return dataclasses.field(default=default, metadata=dict(help=help, min=min, max=max, choices=choices, positional=positional, alias=alias))
 
 
 class Parser(argparse.ArgumentParser):
@@ -50,22 +50,22 @@ def parse(config_class, arguments, description):
         elif field.type is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=field.default, help=shown)
         else:
-            parser.add_argument(flag, type=field.type, default=field.default, help=shown, metavar=field.type.__name__.upper())
+            parser.add_argument(flag, *[meta["alias"]] * bool(meta["alias"]), type=field.type, default=field.default, help=shown, metavar=field.type.__name__.upper())
     known, unknown = parser.parse_known_args(arguments)
     if unknown:
         raise UserError(f"unknown argument {unknown[0]!r}{did_you_mean(unknown[0], flags_of(config_class))}; see --help")
-    return check(config_class(**{name: tuple(v) if isinstance(v, list) else v for name, v in vars(known).items()}))
+    return validate(config_class(**{name: tuple(v) if isinstance(v, list) else v for name, v in vars(known).items()}))
 
 
-def check(config):
+def validate(config):
     """Raise UserError if a field is out of its bounds; returns the config."""
     for field in dataclasses.fields(config):
         value, meta, flag = getattr(config, field.name), field.metadata, "--" + field.name.replace("_", "-")
         if field.type is float and not math.isfinite(value):
             raise UserError(f"{flag} is {value}; give a finite number")
-        if meta["low"] is not None and value < meta["low"]:
+        if meta["min"] is not None and value < meta["min"]:
             raise UserError(f"{flag} is {value}; give at least {meta['low']}")
-        if meta["high"] is not None and value > meta["high"]:
+        if meta["max"] is not None and value > meta["max"]:
             raise UserError(f"{flag} is {value}; give at most {meta['high']}")
         if meta["choices"] and value not in meta["choices"]:
             raise UserError(f"{flag} is {value!r}{did_you_mean(value, meta['choices'])}; choose one of {', '.join(map(str, meta['choices']))}")
@@ -86,30 +86,30 @@ def run_script(main, config_class, description):
     """Parse sys.argv, call main(config), and turn what goes wrong into one line and an exit code."""
     try:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, end)
+            signal.signal(signal.SIGTERM, on_sigterm)
         main(parse(config_class, sys.argv[1:], description))
         sys.stdout.flush()
     except UserError as error:
-        fail(error, 2)
+        exit_with_error(error, 2)
     except Stopped as stop:
-        fail(*stop.args)
+        exit_with_error(*stop.args)
     except KeyboardInterrupt:
-        fail("stopped; a training goes on from its last save with --resume", 130)
+        exit_with_error("stopped; a training goes on from its last save with --resume", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:  # whatever else: one line for people, the traceback for TINYVLM_DEBUG=1
         out_of_memory = isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
         hint = "try a smaller --batch-size (or fewer --items)" if out_of_memory else "TINYVLM_DEBUG=1 shows the traceback"
-        fail(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}; {hint}", 1)
+        exit_with_error(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}; {hint}", 1)
 
 
-def end(number, frame):
+def on_sigterm(number, frame):
     """SIGTERM where nothing has to be saved: an exit like any other, with a line and a code."""
     raise Stopped("stopped", 128 + number)
 
 
-def fail(message, code):
+def exit_with_error(message, code):
     if os.environ.get("TINYVLM_DEBUG") == "1":
         traceback.print_exc()
     rank = os.environ.get("RANK", "0")

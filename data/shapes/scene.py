@@ -27,12 +27,12 @@ SIZE, COLOUR, SHAPE, PLACE = range(4)
 
 SPLITS = ("train", "val", "test", "more", "held_out", "control")
 REMAINDERS = {"train": (0, 2), "val": (1,)}  # every other split: (3,)
-SCRAMBLE = np.array([0, 2, 5, 1, 7, 4, 6, 3])  # a permutation of the colours, so that a diagonal has every checksum
+COLOUR_PERMUTATION = np.array([0, 2, 5, 1, 7, 4, 6, 3])  # a permutation of the colours, so that a diagonal has every checksum
 PRIORS = ("uniform", "zipf", "friends")
 EDITS = ("swap_colour", "swap_shape", "swap_size", "swap_place", "replace", "replace_by_twin")
 
 
-class TooPoor(ValueError):
+class NotEnoughScenes(ValueError):
     """A world, or one of its splits, has nothing of a kind that was asked for."""
 
 
@@ -79,7 +79,7 @@ class World:
 WORLDS = {"default": World(), "full": World(max_objects=6), "zipf": World(prior="zipf"), "friends": World(prior="friends")}
 
 
-class Dice:
+class CounterRNG:
     """Random integers that depend on nothing but (seed, split, index, stream): splitmix64 of the four.
 
     The seed is that of the training pictures; every other split is the same whatever the seed, so that runs with
@@ -90,20 +90,20 @@ class Dice:
 
     def __init__(self, seed, split, indices):
         seed = seed if split == "train" else 0
-        self.key = mix(mix(np.uint64(seed) + np.uint64(SPLITS.index(split) << 56)) ^ np.asarray(indices, np.uint64))
+        self.key = splitmix64(splitmix64(np.uint64(seed) + np.uint64(SPLITS.index(split) << 56)) ^ np.asarray(indices, np.uint64))
 
-    def roll(self, stream, sides, shape=()):
+    def randint(self, tag, sides, shape=()):
         """Integers in [0, sides) of shape (b, *shape); `stream` is a name, one for each use."""
         salt = np.uint64(0)
-        for byte in stream.encode():
-            salt = mix(salt ^ np.uint64(byte))
+        for byte in tag.encode():
+            salt = splitmix64(salt ^ np.uint64(byte))
         lane = np.arange(int(np.prod(shape)), dtype=np.uint64) + salt
-        bits = mix(self.key[:, None] ^ mix(lane)[None, :])
+        bits = splitmix64(self.key[:, None] ^ splitmix64(lane)[None, :])
         numbers = (bits >> np.uint64(33)).astype(np.int64) * np.asarray(sides).reshape(-1, 1) >> 31
         return numbers.reshape(len(self.key), *shape)
 
 
-def mix(x):
+def splitmix64(x):
     """The finaliser of splitmix64, a bijection on uint64 that flips half of the bits."""
     x = np.atleast_1d(np.asarray(x, np.uint64)) + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -122,7 +122,7 @@ class Scenes:
     objects: np.ndarray
     edit: np.ndarray
     style: np.ndarray
-    backdrop: np.ndarray
+    background: np.ndarray
 
     @property
     def count(self):
@@ -134,65 +134,65 @@ def sample(world, seed, split, indices):
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; choose one of {', '.join(SPLITS)}")
     indices = np.asarray(indices, np.int64)
-    dice = Dice(seed, split, indices // 2)
-    edit = dice.roll("edit", len(EDITS))
-    objects = first_of_pair(world, split, dice, twins=edit == EDITS.index("replace_by_twin"))
-    edited, edit = apply_edit(world, split, objects, edit, dice)
-    style, backdrop = dice.roll("style", 256, (9, 6)) / 256, dice.roll("backdrop", 256, (4,)) / 256
+    rng = CounterRNG(seed, split, indices // 2)
+    edit = rng.randint("edit", len(EDITS))
+    objects = first_of_pair(world, split, rng, twins=edit == EDITS.index("replace_by_twin"))
+    edited, edit = apply_edit(world, split, objects, edit, rng)
+    style, background = rng.randint("style", 256, (9, 6)) / 256, rng.randint("backdrop", 256, (4,)) / 256
     objects = np.where((indices % 2 == 1)[:, None, None], edited, objects)
-    return Scenes(objects, edit, style, backdrop)
+    return Scenes(objects, edit, style, background)
 
 
-def first_of_pair(world, split, dice, twins):
+def first_of_pair(world, split, rng, twins):
     """Objects (b, m, 4) of the even samples, m the most that the split may have. The last object drawn makes the checksum fit the split."""
     low, high = world.min_objects, world.max_objects
     if split == "more":
         low, high = world.max_objects + 1, world.widest
     counts = [n for n in range(low, high + 1) for _ in range(1 if n == 1 and high > 1 else 2)]
-    count = np.array(counts)[dice.roll("count", len(counts))]
+    count = np.array(counts)[rng.randint("count", len(counts))]
     # The edit "replace by a twin" needs two objects that share a colour or a shape, and a third: object 2 copies object 1.
     if high > 2 and world.held_out == 0:
         count = np.where(twins, np.maximum(count, 3), count)
     m = high
     objects = np.zeros((len(count), m, 4), np.int64)
-    objects[..., PLACE] = dice.roll("place", 2**31, (9,)).argsort(1, kind="stable")[:, :m] + 1
-    objects[..., SIZE] = dice.roll("size", 2, (m,)) + 1
+    objects[..., PLACE] = rng.randint("place", 2**31, (9,)).argsort(1, kind="stable")[:, :m] + 1
+    objects[..., SIZE] = rng.randint("size", 2, (m,)) + 1
     pairs = pair_table(world, "train" if split in ("held_out", "control") else split)
-    objects[..., COLOUR : SHAPE + 1] = pairs[dice.roll("pair", len(pairs), (m,))]
+    objects[..., COLOUR : SHAPE + 1] = pairs[rng.randint("pair", len(pairs), (m,))]
     if world.prior == "friends":
-        befriend(objects, dice)
+        add_cooccurrence(objects, rng)
     if m > 2 and world.held_out == 0:
         for coin, column in enumerate((COLOUR, SHAPE)):
-            copy = twins & (dice.roll("twin", 2) == coin)
+            copy = twins & (rng.randint("twin", 2) == coin)
             objects[copy, 2, column] = objects[copy, 1, column]
     objects[np.arange(m) >= count[:, None]] = 0
     # Object 0 takes a colour and a shape such that the whole scene falls into its split.
     remainders = np.array(REMAINDERS.get(split, (3,)))
-    wanted = remainders[dice.roll("remainder", len(remainders))]
+    wanted = remainders[rng.randint("remainder", len(remainders))]
     need = (wanted - checksum(objects[:, 1:]) - objects[:, 0, PLACE]) % 4
-    pairs, choice = pair_table(world, split), dice.roll("first", 2**31)
-    friendly = (dice.roll("first friend", 4) > 0) & (count > 1)
+    pairs, choice = pair_table(world, split), rng.randint("first", 2**31)
+    friendly = (rng.randint("first friend", 4) > 0) & (count > 1)
     for remainder in range(4):
         fitting = pairs[pairs.sum(1) % 4 == remainder]
         mine = need == remainder
         objects[mine, 0, COLOUR : SHAPE + 1] = fitting[choice[mine] % len(fitting)]
         for shape in range(1, 9) if world.prior == "friends" else ():
             liked = mine & friendly & (objects[:, 1 % m, SHAPE] == shape)
-            matching = fitting[fitting[:, 1] == friend_of(shape)]
+            matching = fitting[fitting[:, 1] == partner_of(shape)]
             objects[liked, 0, COLOUR : SHAPE + 1] = matching[choice[liked] % len(matching)]
     return in_reading_order(objects)
 
 
-def friend_of(shape):
+def partner_of(shape):
     """The shape (1..8) that comes with this one in a world of friends: 1 and 2, 3 and 4, 5 and 6, 7 and 8."""
     return (shape - 1 ^ 1) + 1
 
 
-def befriend(objects, dice):
+def add_cooccurrence(objects, rng):
     """In a world of friends, three of four even objects (2, 4 ...) take the shape of the friend of the one before; in place."""
     for row in range(2, objects.shape[1], 2):
-        likes = dice.roll(f"friend {row}", 4) > 0
-        objects[likes, row, SHAPE] = friend_of(objects[likes, row - 1, SHAPE])
+        likes = rng.randint(f"friend {row}", 4) > 0
+        objects[likes, row, SHAPE] = partner_of(objects[likes, row - 1, SHAPE])
 
 
 def pair_table(world, split):
@@ -210,7 +210,7 @@ def pair_table(world, split):
 
 def diagonal_of(colour, shape):
     """Which of 8 disjoint sets of pairs, each with every colour once and every shape once, this pair is in."""
-    return (shape - 1 - SCRAMBLE[colour - 1]) % 8
+    return (shape - 1 - COLOUR_PERMUTATION[colour - 1]) % 8
 
 
 def checksum(objects):
@@ -225,7 +225,7 @@ def in_reading_order(objects):
     return np.take_along_axis(objects, order[..., None], 1)
 
 
-def apply_edit(world, split, objects, edit, dice):
+def apply_edit(world, split, objects, edit, rng):
     """The other half of each pair: (b, m, 4), and the edit that was made of it (b,).
 
     A swap that is impossible (one object, equal attributes, a pair that is held out) becomes a replacement, and a
@@ -233,10 +233,10 @@ def apply_edit(world, split, objects, edit, dice):
     """
     b = np.arange(len(objects))
     count = (objects[..., SHAPE] > 0).sum(1)
-    i = dice.roll("touched", count)
+    i = rng.randint("touched", count)
     odd_one = (objects[..., SHAPE] > 0) & np.stack([most_shared(objects, np.full(len(b), row)).any(1) for row in range(objects.shape[1])], 1)
     i = np.where((edit == EDITS.index("replace_by_twin")) & odd_one.any(1), odd_one.argmax(1), i)
-    j = (i + 1 + dice.roll("partner", np.maximum(count - 1, 1))) % count
+    j = (i + 1 + rng.randint("partner", np.maximum(count - 1, 1))) % count
     swapped = objects.copy()
     for column, name in ((COLOUR, "swap_colour"), (SHAPE, "swap_shape"), (SIZE, "swap_size"), (PLACE, "swap_place")):
         mine = b[edit == EDITS.index(name)]
@@ -256,9 +256,9 @@ def apply_edit(world, split, objects, edit, dice):
     as_twin = fits & ((pairs[None] == shared[:, None]) & (shared[:, None] > 0)).any(-1)
     twin = (edit == EDITS.index("replace_by_twin")) & as_twin.any(1)
     fits = np.where(twin[:, None], as_twin, fits)
-    lottery = np.where(fits, dice.roll("replacement", 2**31, (len(pairs),)), -1)
+    random_rank = np.where(fits, rng.randint("replacement", 2**31, (len(pairs),)), -1)
     replaced = objects.copy()
-    replaced[b, i, COLOUR : SHAPE + 1] = np.where(fits.any(1)[:, None], pairs[lottery.argmax(1)], old)
+    replaced[b, i, COLOUR : SHAPE + 1] = np.where(fits.any(1)[:, None], pairs[random_rank.argmax(1)], old)
     stuck = ~fits.any(1)
     replaced[stuck, i[stuck], SIZE] = 3 - replaced[stuck, i[stuck], SIZE]
     made = np.where(use_swap[:, 0, 0], edit, np.where(twin, EDITS.index("replace_by_twin"), EDITS.index("replace")))

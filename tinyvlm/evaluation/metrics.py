@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data import language
-from data.scene import COLOUR, PLACE, SHAPE, SIZE
+from data.shapes import grammar
+from data.shapes.scene import COLOUR, PLACE, SHAPE, SIZE
 
 # ---------------------------------------------------------------- intervals
 
 
-def share_interval(right, items):
+def wilson_interval(right, items):
     """95 % interval of a share of independent items (Wilson 1927): (low, high)."""
     z, p = 1.96, right / items
     middle = (p + z * z / (2 * items)) / (1 + z * z / items)
@@ -23,72 +23,72 @@ def share_interval(right, items):
 
 
 @dataclass
-class Score:
+class RatioMetric:
     """A number of a table: the sum of `top` (n,) over the sum of `bottom` (n,), items of one scene in one `group` (n,).
 
     A share has a bottom of ones; precision, F1 and CHAIR have counts there. Intervals are 95 % bootstraps over whole scenes.
     """
 
-    top: np.ndarray
-    bottom: np.ndarray
-    group: np.ndarray
+    numerator: np.ndarray
+    denominator: np.ndarray
+    cluster: np.ndarray
     meaning: str = ""
     chance: float = math.nan
 
     @property
     def value(self):
-        return float(self.top.sum() / max(self.bottom.sum(), 1e-12))
+        return float(self.numerator.sum() / max(self.denominator.sum(), 1e-12))
 
     @property
     def items(self):
-        return round(float(self.bottom.sum()))
+        return round(float(self.denominator.sum()))
 
-    def draws(self, scenes):
+    def bootstrap(self, scenes):
         """The value in 1,000 resamplings of `scenes`, the sorted numbers of all scenes: (1000,)."""
-        member = np.searchsorted(scenes, self.group)
-        top, bottom = (np.bincount(member, part, len(scenes)) for part in (self.top, self.bottom))
-        weight = resamplings(len(scenes))
-        return weight @ top / np.maximum(weight @ bottom, 1e-12)
+        member = np.searchsorted(scenes, self.cluster)
+        numerator, denominator = (np.bincount(member, part, len(scenes)) for part in (self.numerator, self.denominator))
+        weight = bootstrap_weights(len(scenes))
+        return weight @ numerator / np.maximum(weight @ denominator, 1e-12)
 
     def interval(self):
         """95 %: (low, high). Where all items agree a bootstrap knows no doubt; there it is Wilson's over the scenes that count."""
-        if not self.bottom.sum():
+        if not self.denominator.sum():
             return 0.0, 1.0  # nothing was counted, nothing is known
-        if self.agrees:
-            scenes = len(np.unique(self.group[self.bottom > 0]))
-            return share_interval(self.value * scenes, scenes)
-        return spread(self.draws(np.unique(self.group)))
+        if self.is_degenerate:
+            scenes = len(np.unique(self.cluster[self.denominator > 0]))
+            return wilson_interval(self.value * scenes, scenes)
+        return spread(self.bootstrap(np.unique(self.cluster)))
 
     @property
-    def agrees(self):
+    def is_degenerate(self):
         """Is every item right, or every one wrong?"""
         return self.value in (0.0, 1.0)
 
-    def minus(self, other):
+    def paired_difference(self, other):
         """The difference to another model's score on the same scenes: (value, (low, high)), the scenes drawn together for both (paired).
 
         Where the items of one of them all agree, so that it has no draws to pair, the two single intervals are combined: Newcombe (1998).
         """
         difference = self.value - other.value
-        if self.agrees or other.agrees:
+        if self.is_degenerate or other.is_degenerate:
             (low, high), (other_low, other_high) = self.interval(), other.interval()
             return difference, (
                 difference - math.hypot(self.value - low, other_high - other.value),
                 difference + math.hypot(high - self.value, other.value - other_low),
             )
-        scenes = np.union1d(self.group, other.group)
-        return difference, spread(self.draws(scenes) - other.draws(scenes))
+        scenes = np.union1d(self.cluster, other.cluster)
+        return difference, spread(self.bootstrap(scenes) - other.bootstrap(scenes))
 
 
 @functools.lru_cache(maxsize=4)
-def resamplings(scenes, number=1000):
+def bootstrap_weights(scenes, number=1000):
     """How often each of so many scenes occurs in each of `number` resamplings, always the same ones: (number, scenes)."""
     rng = np.random.default_rng(0)
     return np.stack([np.bincount(rng.integers(0, scenes, scenes), minlength=scenes) for _ in range(number)]).astype(np.float32)
 
 
 @dataclass
-class Measured:
+class BootstrapMetric:
     """A number that is no ratio of sums, with its values in resamplings of the scenes (k,); in tables it stands as a Score does."""
 
     value: float
@@ -100,7 +100,7 @@ class Measured:
     def interval(self):
         return spread(self.resampled)
 
-    def minus(self, other):
+    def paired_difference(self, other):
         """The difference to another model's on the same scenes: (value, (low, high))."""
         return self.value - other.value, spread(self.resampled - other.resampled)
 
@@ -111,28 +111,28 @@ def table_row(name, score, extra=""):
     return name, score.value, score.interval(), score.items, ", ".join(part for part in (score.meaning, chance, extra) if part)
 
 
-def spread(draws):
-    return tuple(np.quantile(draws, [0.025, 0.975]).tolist())
+def spread(bootstrap):
+    return tuple(np.quantile(bootstrap, [0.025, 0.975]).tolist())
 
 
-def share(right, group, meaning="", chance=math.nan):
+def proportion(right, cluster, meaning="", chance=math.nan):
     """The Score of a share: right (n,) in [0, 1], one item each."""
     right = np.asarray(right, float)
-    return Score(right, np.ones(len(right)), np.asarray(group), meaning, chance)
+    return RatioMetric(right, np.ones(len(right)), np.asarray(cluster), meaning, chance)
 
 
-def mean_of(scores, meaning="", chance=math.nan):
+def macro_mean(scores, meaning="", chance=math.nan):
     """The mean of several shares, each with the same weight whatever its items: Score."""
-    weight = [np.full(len(s.top), 1 / len(s.top) / len(scores)) for s in scores]
-    top = np.concatenate([s.top * w for s, w in zip(scores, weight)])
-    total = sum(len(s.top) for s in scores)
-    return Score(top * total, np.concatenate(weight) * total, np.concatenate([s.group for s in scores]), meaning, chance)
+    weight = [np.full(len(s.numerator), 1 / len(s.numerator) / len(scores)) for s in scores]
+    numerator = np.concatenate([s.numerator * w for s, w in zip(scores, weight)])
+    total = sum(len(s.numerator) for s in scores)
+    return RatioMetric(numerator * total, np.concatenate(weight) * total, np.concatenate([s.cluster for s in scores]), meaning, chance)
 
 
 # ---------------------------------------------------------------- CLIP
 
 
-def retrieval_at(k, similarity, truth):
+def recall_at_k(k, similarity, truth):
     """Share of queries (rows) with a true item among their k most similar: similarity, truth (q, items).
 
     An item that ties with the k-th place is in with the share of the places that are left, so constant scores give chance.
@@ -157,7 +157,7 @@ def accuracy(scores, label):
     return float((best[np.arange(len(label)), label] / best.sum(1)).mean())
 
 
-def better(scores, other):
+def win_rate(scores, other):
     """Is `scores` higher than `other`, item by item? A tie counts one half: (n,)."""
     return (np.asarray(scores) > other) + 0.5 * (np.asarray(scores) == other)
 
@@ -170,22 +170,22 @@ def winoground(similarity):
     """
     flat = np.asarray(similarity, float).reshape(-1, 4)  # c0 i0, c0 i1, c1 i0, c1 i1
     orders = list(itertools.permutations(range(4)))
-    text, image, group = np.zeros((3, len(flat)))
+    text, image, cluster = np.zeros((3, len(flat)))
     for order in orders:
         above = lambda a, b: (flat[:, a] > flat[:, b]) | ((flat[:, a] == flat[:, b]) & (order[a] > order[b]))
         by_text, by_image = above(0, 2) & above(3, 1), above(0, 1) & above(3, 2)
-        text, image, group = text + by_text, image + by_image, group + (by_text & by_image)
-    return text / len(orders), image / len(orders), group / len(orders)
+        text, image, cluster = text + by_text, image + by_image, cluster + (by_text & by_image)
+    return text / len(orders), image / len(orders), cluster / len(orders)
 
 
-def modality_gap(image, text, draws=200):
+def modality_gap(image, text, bootstrap=200):
     """The distance between the mean picture and the mean caption, unit vectors (n, d): 0 to 2, Measured. Liang et al. (2022)."""
     gap = lambda pick: float(np.linalg.norm(image[pick].mean(0) - text[pick].mean(0)))
-    picks = np.random.default_rng(0).integers(0, len(image), (draws, len(image)))
-    return Measured(gap(np.arange(len(image))), np.array([gap(pick) for pick in picks]), len(image), "between the mean picture and the mean caption")
+    picks = np.random.default_rng(0).integers(0, len(image), (bootstrap, len(image)))
+    return BootstrapMetric(gap(np.arange(len(image))), np.array([gap(pick) for pick in picks]), len(image), "between the mean picture and the mean caption")
 
 
-def plain_ceiling(tokens):
+def max_accuracy_with_duplicates(tokens):
     """The best accuracy that the plain contrastive loss can reach on captions (b, t): identical ones cannot be told apart."""
     rows = [tuple(row) for row in tokens.tolist()]
     count = Counter(rows)
@@ -195,20 +195,20 @@ def plain_ceiling(tokens):
 # ---------------------------------------------------------------- captions
 
 
-def facts_of(things):
+def extract_facts(noun_phrases):
     """The typed facts of a list of things (m, 4): for each, its shape, its colour and its size, bound to that shape.
 
     A Counter, so that two red circles are two facts. What a thing does not say is no fact.
     """
     facts = Counter()
-    for thing in np.asarray(things):
-        if not thing[SHAPE]:
+    for noun_phrase in np.asarray(noun_phrases):
+        if not noun_phrase[SHAPE]:
             continue
-        shape = int(thing[SHAPE])
+        shape = int(noun_phrase[SHAPE])
         facts["shape", shape] += 1
         for name, column in (("colour", COLOUR), ("size", SIZE)):
-            if thing[column]:
-                facts[name, shape, int(thing[column])] += 1
+            if noun_phrase[column]:
+                facts[name, shape, int(noun_phrase[column])] += 1
     return facts
 
 
@@ -219,24 +219,24 @@ def score_caption(caption, objects):
     """
     scene = objects[objects[:, SHAPE] > 0].copy()
     scene[:, PLACE] = 0
-    there = facts_of(scene)
+    there = extract_facts(scene)
     try:
-        things = language.parse_caption(caption)
+        noun_phrases = grammar.parse_caption(caption)
     except ValueError:
         return 0, 0, there.total(), False, True
-    stated = facts_of(things)
-    exact = things.shape == scene.shape and bool((things == scene).all())
+    stated = extract_facts(noun_phrases)
+    exact = noun_phrases.shape == scene.shape and bool((noun_phrases == scene).all())
     return (stated & there).total(), stated.total(), there.total(), exact, False
 
 
-def facts_by_kind(things):
+def facts_by_kind(noun_phrases):
     """What a list of things (m, 4) in reading order says, as Counters of typed facts: objects, attributes, relations, counts.
 
     objects: its shapes. attributes: colours and sizes, bound to their shapes. relations: which shape comes before which in reading order. counts:
     the number of things, and of each shape.
     """
-    bound = facts_of(things)
-    shapes = [int(t[SHAPE]) for t in np.asarray(things) if t[SHAPE]]
+    bound = extract_facts(noun_phrases)
+    shapes = [int(t[SHAPE]) for t in np.asarray(noun_phrases) if t[SHAPE]]
     return dict(
         objects=Counter({fact: n for fact, n in bound.items() if fact[0] == "shape"}),
         attributes=Counter({fact: n for fact, n in bound.items() if fact[0] != "shape"}),
@@ -245,9 +245,9 @@ def facts_by_kind(things):
     )
 
 
-def fitting(things, objects):
+def match_objects(noun_phrases, objects):
     """Which phrases (m, 4) have an object (k, 4) of their own that they are true of: bool (m,), as many as can be at once (Kuhn 1955)."""
-    fits = language.matches(np.repeat(things, len(objects), 0), np.tile(objects, (len(things), 1))[:, None])[:, 0].reshape(len(things), len(objects))
+    fits = grammar.matches(np.repeat(noun_phrases, len(objects), 0), np.tile(objects, (len(noun_phrases), 1))[:, None])[:, 0].reshape(len(noun_phrases), len(objects))
     owner = {}
 
     def find(phrase, tried):
@@ -259,12 +259,12 @@ def fitting(things, objects):
                     return True
         return False
 
-    for phrase in range(len(things)):
+    for phrase in range(len(noun_phrases)):
         find(phrase, set())
-    return np.isin(np.arange(len(things)), list(owner.values()))
+    return np.isin(np.arange(len(noun_phrases)), list(owner.values()))
 
 
-def caption_report(captions, scenes, group):
+def caption_report(captions, scenes, cluster):
     """Captions (n strings) against scenes (n, m, 4): {name: Score}.
 
     CHAIR (Rohrbach et al. 2018): `chair_i` is the share of mentioned objects whose shape is nowhere in the picture, `chair_s` the share of captions with
@@ -282,57 +282,57 @@ def caption_report(captions, scenes, group):
     for caption, scene in zip(captions, scenes):
         there = facts_by_kind(scene)
         try:
-            things = language.parse_caption(caption)
+            noun_phrases = grammar.parse_caption(caption)
         except ValueError:
             table.append([0, 0, 0] + [x for k in kinds for x in (0, 0, there[k].total())])
             continue
-        stated, misdescribed = facts_by_kind(things), (~fitting(things, scene)).sum()
-        invented = ((things[:, SHAPE] > 0) & ~np.isin(things[:, SHAPE], scene[:, SHAPE])).sum()
-        table.append([invented, misdescribed, len(things)] + [x for k in kinds for x in ((stated[k] & there[k]).total(), stated[k].total(), there[k].total())])
+        stated, misdescribed = facts_by_kind(noun_phrases), (~match_objects(noun_phrases, scene)).sum()
+        invented = ((noun_phrases[:, SHAPE] > 0) & ~np.isin(noun_phrases[:, SHAPE], scene[:, SHAPE])).sum()
+        table.append([invented, misdescribed, len(noun_phrases)] + [x for k in kinds for x in ((stated[k] & there[k]).total(), stated[k].total(), there[k].total())])
     (true, stated, there, exact, unparseable), table = np.array(rows, float).T, np.array(table, float).T
     ones = np.ones(len(rows))
     report = dict(
-        fact_precision=Score(true, stated, group, "stated facts (shapes, colours, sizes) that are true"),
-        fact_recall=Score(true, there, group, "facts of the pictures that are stated"),
-        fact_f1=Score(2 * true, stated + there, group, "both in one; items: facts stated and facts there"),
-        exact_caption=Score(exact, ones, group, "every object, every attribute, in order"),
-        unparseable=Score(unparseable, ones, group, "no caption of the grammar"),
-        chair_i=Score(table[0], table[2], group, "mentioned objects whose shape is not there"),
-        chair_s=Score((table[0] > 0).astype(float), ones, group, "captions with at least one of them"),
-        misdescribed_i=Score(table[1], table[2], group, "mentioned objects that are not there as described"),
-        misdescribed_s=Score((table[1] > 0).astype(float), ones, group, "captions with at least one of them"),
+        fact_precision=RatioMetric(true, stated, cluster, "stated facts (shapes, colours, sizes) that are true"),
+        fact_recall=RatioMetric(true, there, cluster, "facts of the pictures that are stated"),
+        fact_f1=RatioMetric(2 * true, stated + there, cluster, "both in one; items: facts stated and facts there"),
+        exact_caption=RatioMetric(exact, ones, cluster, "every object, every attribute, in order"),
+        unparseable=RatioMetric(unparseable, ones, cluster, "no caption of the grammar"),
+        chair_i=RatioMetric(table[0], table[2], cluster, "mentioned objects whose shape is not there"),
+        chair_s=RatioMetric((table[0] > 0).astype(float), ones, cluster, "captions with at least one of them"),
+        misdescribed_i=RatioMetric(table[1], table[2], cluster, "mentioned objects that are not there as described"),
+        misdescribed_s=RatioMetric((table[1] > 0).astype(float), ones, cluster, "captions with at least one of them"),
     )
     for k, kind in enumerate(kinds):
         true, stated, there = table[3 + 3 * k : 6 + 3 * k]
-        report[f"{kind}_precision"] = Score(true, stated, group, meanings[kind])
-        report[f"{kind}_recall"] = Score(true, there, group)
-        report[f"{kind}_f1"] = Score(2 * true, stated + there, group)
+        report[f"{kind}_precision"] = RatioMetric(true, stated, cluster, meanings[kind])
+        report[f"{kind}_recall"] = RatioMetric(true, there, cluster)
+        report[f"{kind}_f1"] = RatioMetric(2 * true, stated + there, cluster)
     return report
 
 
 # ---------------------------------------------------------------- answers
 
 
-def pope_report(said, there, group):
+def pope_report(predictions, there, cluster):
     """Answers "yes", "no" or anything else (invalid, and wrong) about presence, there (n,) bool: {name: Score}. Li et al. (2023).
 
     A number from 0 to 1 instead of a word is a share of "yes": 0.5 is a tie.
     """
     values = {"yes": 1.0, "no": 0.0}
-    yes = np.array([values.get(s, math.nan) if isinstance(s, str) else s for s in said], float)
+    yes = np.array([values.get(s, math.nan) if isinstance(s, str) else s for s in predictions], float)
     invalid, there = np.isnan(yes), np.asarray(there, float)
     right = np.where(invalid, 0, 1 - np.abs(yes - there))
     yes, ones = np.where(invalid, 0, yes), np.ones(len(there))
     return dict(
-        accuracy=Score(right, ones, group, "yes where it is there, no where it is not", 0.5),
-        precision=Score(yes * there, yes, group),
-        recall=Score(yes * there, there, group),
-        f1=Score(2 * yes * there, yes + there, group),
-        yes_rate=Score(yes, ones, group, "", 0.5),
-        invalid=Score(invalid.astype(float), ones, group, "neither yes nor no"),
+        accuracy=RatioMetric(right, ones, cluster, "yes where it is there, no where it is not", 0.5),
+        precision=RatioMetric(yes * there, yes, cluster),
+        recall=RatioMetric(yes * there, there, cluster),
+        f1=RatioMetric(2 * yes * there, yes + there, cluster),
+        yes_rate=RatioMetric(yes, ones, cluster, "", 0.5),
+        invalid=RatioMetric(invalid.astype(float), ones, cluster, "neither yes nor no"),
     )
 
 
-def is_right(said, wanted):
+def exact_match(predictions, targets):
     """Exact answers only; what is no answer of the grammar is wrong."""
-    return np.array([a == b for a, b in zip(said, wanted)], float)
+    return np.array([a == b for a, b in zip(predictions, targets)], float)

@@ -16,16 +16,16 @@ from pathlib import Path
 
 import torch
 
-from tinyvlm.config import UserError
+from tinyvlm.training.config import UserError
 
 try:
     import fcntl
 except ImportError:  # Windows has no such locks
     fcntl = None
 
-FORMAT = 2  # of a checkpoint
-SEAL = b"tinyvlm:"  # stands before the SHA-256 of all bytes that precede it, at the end of a checkpoint
-LARGEST = 8 * 2**30  # bytes of a checkpoint that will be read at all
+FORMAT = 3  # of a checkpoint
+CHECKSUM_TAG = b"tinyvlm:"  # stands before the SHA-256 of all bytes that precede it, at the end of a checkpoint
+MAX_BYTES = 8 * 2**30  # bytes of a checkpoint that will be read at all
 
 # ---------------------------------------------------------------- folders
 
@@ -66,7 +66,7 @@ def unlock(folder):
         os.close(locks.pop(folder.resolve()))
 
 
-def begin(folder, config, step):
+def start_run(folder, config, step):
     """The folder is this run's now: config.json, and the log cut back to `step`. At step 0 an older run's checkpoints are kept as previous.pt and
     previous-best.pt. UserError if the folder is read-only."""
     try:
@@ -116,8 +116,8 @@ def read_log(folder):
 # ---------------------------------------------------------------- checkpoints
 
 
-def save_checkpoint(folder, is_best, *, kind, config, step, model, optimisers=(), **more):
-    """last.pt (and best.pt, the same bytes, if `is_best`): format, kind ("clip" or "vlm"), config, step, weights, optimisers and what `more` adds.
+def save_checkpoint(folder, is_best, *, kind, config, step, model, optimizers=(), **more):
+    """last.pt (and best.pt, the same bytes, if `is_best`): format, kind ("clip" or "vlm"), config, step, weights, optimizers and what `more` adds.
 
     The same state gives the same bytes, however often the run was stopped on its way there. Wall time is therefore no part of it.
     """
@@ -125,24 +125,24 @@ def save_checkpoint(folder, is_best, *, kind, config, step, model, optimisers=()
     made_with |= dict(device=str(next(model.parameters()).device), dtype=str(next(model.parameters()).dtype))
     content = dict(
         format=FORMAT, kind=kind, config=dataclasses.asdict(dataclasses.replace(config, resume=False, out="")), step=step,
-        model=model.state_dict(), optimisers=[o.state_dict() for o in optimisers], made_with=made_with, **more,
+        model=model.state_dict(), optimizers=[o.state_dict() for o in optimizers], made_with=made_with, **more,
     )  # fmt: skip
     buffer = io.BytesIO()
-    torch.save(canonical(content), buffer)
+    torch.save(normalize_for_pickle(content), buffer)
     data = buffer.getvalue()
-    data += SEAL + hashlib.sha256(data).digest()
+    data += CHECKSUM_TAG + hashlib.sha256(data).digest()
     for name in ("best.pt",) * is_best + ("last.pt",):
         write_atomically(Path(folder) / name, data)
 
 
-def canonical(value):
+def normalize_for_pickle(value):
     """A copy that pickles to the same bytes whatever was loaded or shared before: own tensors, one object for equal strings."""
     if isinstance(value, torch.Tensor):
         return value.detach().cpu().contiguous().clone()
     if isinstance(value, dict):
-        return {canonical(k): canonical(v) for k, v in value.items()}
+        return {normalize_for_pickle(k): normalize_for_pickle(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(canonical(v) for v in value)
+        return type(value)(normalize_for_pickle(v) for v in value)
     return sys.intern(value) if isinstance(value, str) else value
 
 
@@ -158,19 +158,19 @@ def load_checkpoint(path, kind=None):
         raise UserError(f"there is no checkpoint {path}; train one first (python train_clip.py, then python train_vlm.py)")
     damaged = UserError(f"{path} is no checkpoint of tinyvlm or is damaged; train it again or name another file")
     try:
-        if not path.is_file() or path.stat().st_size > LARGEST:
+        if not path.is_file() or path.stat().st_size > MAX_BYTES:
             raise damaged
         with open(path, "rb") as file:  # no seal, no reading
-            file.seek(max(path.stat().st_size - len(SEAL) - 32, 0))
+            file.seek(max(path.stat().st_size - len(CHECKSUM_TAG) - 32, 0))
             seal = file.read()
-            if not seal.startswith(SEAL):
+            if not seal.startswith(CHECKSUM_TAG):
                 raise damaged
             file.seek(0)
             payload = file.read(path.stat().st_size - len(seal))
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror}); name another file")
     try:
-        if seal != SEAL + hashlib.sha256(payload).digest():
+        if seal != CHECKSUM_TAG + hashlib.sha256(payload).digest():
             raise damaged
         with zipfile.ZipFile(io.BytesIO(payload)) as archive:
             packed = [entry for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
@@ -211,21 +211,21 @@ def config_from(config_class, values, path):
     return config_class(**values)
 
 
-def load_optimisers(optimisers, states, path):
-    """Put optimisers back to their states. UserError if these belong to another model."""
+def load_optimizers(optimizers, states, path):
+    """Put optimizers back to their states. UserError if these belong to another model."""
     try:
-        if len(optimisers) != len(states):
-            raise ValueError("another number of optimisers")
-        for optimiser, state in zip(optimisers, states):
-            optimiser.load_state_dict(state)
+        if len(optimizers) != len(states):
+            raise ValueError("another number of optimizers")
+        for optimizer, state in zip(optimizers, states):
+            optimizer.load_state_dict(state)
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} does not fit: its optimiser is another one ({error}); leave out --resume")
+        raise UserError(f"{path} does not fit: its optimizer is another one ({error}); leave out --resume")
 
 
-def check_resume(config, saved, free, path):
+def check_resume(config, saved, may_differ, path):
     """--resume goes on with the settings the run began with: UserError that lists the differences; `free` may differ."""
     now = dataclasses.asdict(config)
-    other = [f"{k} {saved.get(k)!r} then, {now[k]!r} now" for k in now if k not in free and saved.get(k) != now[k]]
+    other = [f"{k} {saved.get(k)!r} then, {now[k]!r} now" for k in now if k not in may_differ and saved.get(k) != now[k]]
     if other:
         raise UserError(f"{path} was trained with other settings ({'; '.join(other)}); give the same, or leave out --resume")
 

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from data import language
-from tinyvlm import files, metrics
+from data.shapes import grammar
+from tinyvlm.evaluation import metrics
+from tinyvlm.training import checkpoint
 
 TRUE, FALSE, PLAIN = "#1a7f37", "#cf222e", "#24292f"
 
@@ -22,7 +23,7 @@ def save(figure, path):
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=110, facecolor="white", format="png")
     plt.close(figure)
-    files.write_atomically(Path(path), buffer.getvalue())
+    checkpoint.write_atomically(Path(path), buffer.getvalue())
 
 
 def curves(log, path):
@@ -45,7 +46,7 @@ def curves(log, path):
     save(figure, path)
 
 
-def similarity(pixels, captions, cosines, positives, path):
+def similarity(pixels, captions, cosines, is_match, path):
     """Pictures on top, captions at the side, cosines between: the matrix that contrastive training shapes. Green: true."""
     n = len(captions)
     captions = [c.replace(" and ", "\nand ").replace(" , ", ",\n") for c in captions]
@@ -54,8 +55,8 @@ def similarity(pixels, captions, cosines, positives, path):
     axis.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
     for i in range(n):
         for j in range(n):
-            colour = TRUE if positives[j, i] else ("white" if matrix[i, j] > 0.6 else PLAIN)
-            box = dict(facecolor="white", edgecolor=TRUE, pad=2) if positives[j, i] else None
+            colour = TRUE if is_match[j, i] else ("white" if matrix[i, j] > 0.6 else PLAIN)
+            box = dict(facecolor="white", edgecolor=TRUE, pad=2) if is_match[j, i] else None
             axis.text(j, i, f"{matrix[i, j]:.2f}", ha="center", va="center", fontsize=9, color=colour, bbox=box)
     axis.set_yticks(range(n), captions, fontsize=8)
     axis.set_xticks([])
@@ -67,22 +68,22 @@ def similarity(pixels, captions, cosines, positives, path):
     save(figure, path)
 
 
-def judged_caption(caption, objects=None):
+def mark_caption(caption, objects=None):
     """A caption as pieces [(text, True, False or None)]: which things are there exactly as said; None where the truth is unknown."""
     try:
-        things = language.parse_caption(caption)
+        noun_phrases = grammar.parse_caption(caption)
     except ValueError:
         return [(caption or "(nothing)", None if objects is None else False)]
-    fits = [None] * len(things) if objects is None else metrics.fitting(things, objects).tolist()
+    fits = [None] * len(noun_phrases) if objects is None else metrics.match_objects(noun_phrases, objects).tolist()
     pieces = []
     phrases = [p for part in caption.split(" , ") for p in part.split(" and ")]
     for k, (phrase, truth) in enumerate(zip(phrases, fits)):
-        joint = "" if k == 0 else (" and " if k == len(things) - 1 else ", ")
+        joint = "" if k == 0 else (" and " if k == len(noun_phrases) - 1 else ", ")
         pieces += [(joint, None)] * bool(joint) + [(phrase, truth)]
     return pieces
 
 
-def page(pixels, lines, path, columns=4):
+def save_image_grid(pixels, lines, path, columns=4):
     """Pictures with lines of coloured words beneath. lines: for each picture a list of lines, each a list of (text, True / False / None)."""
     rows = -(-len(lines) // columns)
     columns = min(columns, len(lines))
@@ -103,7 +104,7 @@ def page(pixels, lines, path, columns=4):
     save(figure, path)
 
 
-def beside(picture, heat):
+def overlay_saliency(picture, heat):
     """A picture (3, H, W) and, to the right of it, the same lit by a map (h, w) in [0, 1]: uint8 (3, H, 2 W + gap)."""
     size = picture.shape[-1]
     light = F.interpolate(heat[None, None].float().cpu(), (size, size), mode="bilinear")[0]

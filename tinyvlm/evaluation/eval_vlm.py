@@ -7,54 +7,54 @@ import numpy as np
 import torch
 from einops import rearrange
 
-from data import foils, language, questions
+from data.shapes import grammar, hard_negatives, questions
 from data.dataset import tokenizer
-from data.language import OTHER_QUESTIONS, QUESTIONS
-from data.render import render
-from data.scene import TooPoor, sample
+from data.shapes.grammar import PARAPHRASES, QUESTIONS
+from data.shapes.render import render
+from data.shapes.scene import NotEnoughScenes, sample
 from data.tokenizer import EOS, PAD
-from tinyvlm import metrics
-from tinyvlm.gpt import MAX_WORDS
+from tinyvlm.evaluation import metrics
+from tinyvlm.decoders import MAX_TEXT_TOKENS
 from tinyvlm.vision import GRID
-from tinyvlm.vlm import fusion_mask
+from tinyvlm.vlm import packed_attention_mask
 
 ROWS = 256  # answers that are decoded together
 
 
 @torch.no_grad()
-def see_all(model, pixels, chunk=128):
+def encode_images(model, pixels, chunk=128):
     """Pictures (b, 3, H, W) -> image tokens (b, n, d), a chunk at a time."""
-    return torch.cat([model.see(p) for p in pixels.split(chunk)])
+    return torch.cat([model.encode_image(p) for p in pixels.split(chunk)])
 
 
-def to_prompts(texts, device):
+def tokenize_prompts(texts, device):
     """Strings -> tokens (n, longest), [PAD] at the ends."""
     rows = [tokenizer.encode(text) for text in texts]
     width = max(len(row) for row in rows)
     return torch.tensor([row + [PAD] * (width - len(row)) for row in rows], dtype=torch.long, device=device).reshape(len(rows), width)
 
 
-def respond(model, prefix, texts, **options):
+def generate_text(model, image_embeds, texts, **options):
     """Answers to texts (b * q strings, "" for a caption), q about each picture's image tokens (b, n, d): b * q strings.
 
     options: of VLM.generate; greedy if none are given."""
-    prompts = to_prompts(texts, prefix.device)
-    each, said = len(texts) // len(prefix), []
+    prompts = tokenize_prompts(texts, image_embeds.device)
+    each, predictions = len(texts) // len(image_embeds), []
     pictures = max(ROWS // each, 1)
-    for image, asked in zip(prefix.split(pictures), prompts.split(pictures * each)):
-        tokens = model.generate(image, asked, max_new=MAX_WORDS - prompts.shape[1], **options)
-        said += [tokenizer.decode(row) for row in tokens.tolist()]
-    return said
+    for image, asked in zip(image_embeds.split(pictures), prompts.split(pictures * each)):
+        tokens = model.generate(image, asked, max_new_tokens=MAX_TEXT_TOKENS - prompts.shape[1], **options)
+        predictions += [tokenizer.decode(row) for row in tokens.tolist()]
+    return predictions
 
 
-class Speaker:
+class VLMPredictor:
     """A VLM as the exams know it: scenes and questions in, words out. Tests put blind, deaf and stubborn ones in its place."""
 
     def __init__(self, model, world, image_size, device):
         self.model, self.world, self.image_size, self.device = model, world, image_size, device
         self.answers, self.seconds = 0, 0.0
 
-    def by_chunks(self, scenes, each, blind=False):
+    def iter_batches(self, scenes, each, blind=False):
         """Image tokens of as many pictures at a time as give ROWS answers, and where they are: (slice, (c, n, d)); none if blind."""
         step = max(ROWS // each, 1)
         for start in range(0, len(scenes.objects), step):
@@ -63,24 +63,24 @@ class Speaker:
                 yield mine, torch.zeros(len(scenes.objects[mine]), 0, self.model.decoder.dim, device=self.device)
                 continue
             with torch.no_grad():
-                yield mine, self.model.see(render(self.world, foils.take(scenes, mine), self.image_size, self.device))
+                yield mine, self.model.encode_image(render(self.world, hard_negatives.select(scenes, mine), self.image_size, self.device))
 
-    def ask(self, scenes, asked, blind=False):
+    def answer(self, scenes, asked, blind=False):
         """asked: for each of b pictures a list of q questions ("" for a caption) -> b lists of q answers."""
-        began, each, said = time.time(), len(asked[0]), []
-        for mine, prefix in self.by_chunks(scenes, each, blind):
-            said += respond(self.model, prefix, [q for row in asked[mine] for q in row])
-        self.answers, self.seconds = self.answers + len(said), self.seconds + time.time() - began
-        return [said[k : k + each] for k in range(0, len(said), each)]
+        began, each, predictions = time.time(), len(asked[0]), []
+        for mine, image_embeds in self.iter_batches(scenes, each, blind):
+            predictions += generate_text(self.model, image_embeds, [q for row in asked[mine] for q in row])
+        self.answers, self.seconds = self.answers + len(predictions), self.seconds + time.time() - began
+        return [predictions[k : k + each] for k in range(0, len(predictions), each)]
 
-    def lean(self, scenes, asked):
+    def prefers_yes(self, scenes, asked):
         """The same, without words: is "yes" likelier than "no" as the first word? (b, q), 1, 0, or 0.5 for a tie."""
         yes, no = tokenizer.encode("yes no")
         leaning = []
-        for mine, prefix in self.by_chunks(scenes, len(asked[0])):
-            prompts = to_prompts([q for row in asked[mine] for q in row], self.device)
-            logits = self.model.decoder.head(self.model.listen(prefix, prompts)[0]).float()
-            leaning.append(metrics.better(logits[:, yes].cpu().numpy(), logits[:, no].cpu().numpy()))
+        for mine, image_embeds in self.iter_batches(scenes, len(asked[0])):
+            prompts = tokenize_prompts([q for row in asked[mine] for q in row], self.device)
+            logits = self.model.decoder.lm_head(self.model.prefill(image_embeds, prompts)[0]).float()
+            leaning.append(metrics.win_rate(logits[:, yes].cpu().numpy(), logits[:, no].cpu().numpy()))
         return np.concatenate(leaning).reshape(len(asked), -1)
 
 
@@ -89,15 +89,15 @@ def columns(*texts):
     return [list(row) for row in zip(*texts)]
 
 
-def caption_exam(speaker, world, seed, split, items):
+def evaluate_captions(predictor, world, seed, split, items):
     """Captions of `items` pictures, no two of one minimal pair: {name: metrics.Score}, the captions and the scenes."""
     indices = np.arange(0, 2 * items, 2)
     scenes = sample(world, seed, split, indices)
-    captions = [row[0] for row in speaker.ask(scenes, [[""]] * items)]
+    captions = [row[0] for row in predictor.answer(scenes, [[""]] * items)]
     return metrics.caption_report(captions, scenes.objects, indices // 2), captions, scenes
 
 
-def vqa_exam(speaker, world, seed, split, families, pairs):
+def evaluate_vqa(predictor, world, seed, split, families, pairs):
     """Each family on so many minimal pairs: {family: (seeing, blind, in other words, seeing the hard ones: Score each)}, and all that was said.
 
     "In other words" asks the same with a template that training never used. Hard ones, which take counting, are counts of two and three and comparisons
@@ -107,77 +107,77 @@ def vqa_exam(speaker, world, seed, split, families, pairs):
     result, record = {}, []
     for family in families:
         try:
-            found = questions.pairs(world, seed, split, family, pairs)
-        except TooPoor:
+            found = questions.sample_minimal_pairs(world, seed, split, family, pairs)
+        except NotEnoughScenes:
             if family == families[-1] and not result:
                 raise
             continue
         indices, rows = (found.indices[:, None] + [0, 1]).reshape(-1), found.rows.repeat(2, 0)
         scenes = sample(world, seed, split, indices)
-        asked, otherwise = (language.texts(language.ask(rows, templates)) for templates in (QUESTIONS, OTHER_QUESTIONS))
-        wanted = language.texts(language.reply(rows, found.answers.reshape(-1)))
-        seeing, other = zip(*speaker.ask(scenes, columns(asked, otherwise)))
-        blind = [row[0] for row in speaker.ask(scenes, columns(asked), blind=True)]
+        asked, otherwise = (grammar.texts(grammar.render_question(rows, templates)) for templates in (QUESTIONS, PARAPHRASES))
+        targets = grammar.texts(grammar.render_answer(rows, found.answers.reshape(-1)))
+        seeing, other = zip(*predictor.answer(scenes, columns(asked, otherwise)))
+        blind = [row[0] for row in predictor.answer(scenes, columns(asked), blind=True)]
         chance = questions.chance(world, family, found.answers)
-        right, hard = [metrics.is_right(said, wanted) for said in (seeing, blind, other)], found.hard.repeat(2)
-        result[family] = tuple(metrics.share(part, indices // 2, "", chance) for part in right)
-        result[family] += (metrics.share(right[0][hard], indices[hard] // 2, "of these, those that take counting"),)
-        record += list(zip(indices.tolist(), asked, wanted, seeing))
+        right, hard = [metrics.exact_match(predictions, targets) for predictions in (seeing, blind, other)], found.needs_counting.repeat(2)
+        result[family] = tuple(metrics.proportion(part, indices // 2, "", chance) for part in right)
+        result[family] += (metrics.proportion(right[0][hard], indices[hard] // 2, "of these, those that take counting"),)
+        record += list(zip(indices.tolist(), asked, targets, seeing))
     return result, record
 
 
-def vqa_mean(families, which):
+def macro_mean(families, which):
     """The mean over families of vqa_exam's result, 0 seeing, 1 blind, 2 in other words: Score."""
     scores = [scores[which] for scores in families.values()]
-    return metrics.mean_of(scores, "", float(np.mean([score.chance for score in scores])))
+    return metrics.macro_mean(scores, "", float(np.mean([score.chance for score in scores])))
 
 
-def pope_exam(speaker, world, seed, split, items):
+def evaluate_pope(predictor, world, seed, split, items):
     """Presence of shapes, two questions about each of `items` pictures: {kind of negative: {"words" or "logits": {name: Score}}}; see foils.presence."""
     result = {}
-    for kind in foils.NEGATIVES:
-        scenes, shapes, there = foils.presence(world, seed, split, kind, items // 2)
-        asked = [language.texts(language.ask(foils.is_there(row))) for row in shapes]
+    for kind in hard_negatives.NEGATIVES:
+        scenes, shapes, there = hard_negatives.sample_pope(world, seed, split, kind, items // 2)
+        asked = [grammar.texts(grammar.render_question(hard_negatives.existence_statements(row))) for row in shapes]
         square = (np.arange(len(asked)) // 2).repeat(2)  # its four answers hang together
-        answers = (("words", speaker.ask(scenes, asked)), ("logits", speaker.lean(scenes, asked)))
-        result[kind] = {form: metrics.pope_report(np.array(said, object).reshape(-1), there.reshape(-1), square) for form, said in answers}
+        answers = (("words", predictor.answer(scenes, asked)), ("logits", predictor.prefers_yes(scenes, asked)))
+        result[kind] = {form: metrics.pope_report(np.array(predictions, object).reshape(-1), there.reshape(-1), square) for form, predictions in answers}
     return result
 
 
-def transfer_exam(speaker, world, seed, split, items, each=7):
+def evaluate_transfer(predictor, world, seed, split, items, each=7):
     """A split whose pictures differ from training's: captions, and `each` unpaired questions a picture, {name: Score}.
 
     The questions are those of training (yes and no balanced where the scene allows), so compare splits with one another here, not with vqa_exam.
     """
-    report, _, scenes = caption_exam(speaker, world, seed, split, items)
+    report, _, scenes = evaluate_captions(predictor, world, seed, split, items)
     indices = np.arange(0, 2 * items, 2)
     # A held-out pair may be asked for where it is what the split is about.
     asking = replace(world, held_out=0) if split == "held_out" else world
-    rows, answers = questions.about(asking, seed, split, indices, scenes.objects, questions.FAMILIES, each)
-    flat = rows.reshape(-1, language.WIDTH)
-    asked, wanted = language.texts(language.ask(flat)), language.texts(language.reply(flat, answers.reshape(-1)))
+    rows, answers = questions.sample_questions(asking, seed, split, indices, scenes.objects, questions.FAMILIES, each)
+    flat = rows.reshape(-1, grammar.WIDTH)
+    asked, targets = grammar.texts(grammar.render_question(flat)), grammar.texts(grammar.render_answer(flat, answers.reshape(-1)))
     rows = [asked[k : k + each] for k in range(0, len(asked), each)]
-    said, guessed = ([answer for row in speaker.ask(scenes, rows, blind=blind) for answer in row] for blind in (False, True))
+    predictions, guessed = ([answer for row in predictor.answer(scenes, rows, blind=blind) for answer in row] for blind in (False, True))
     group, kept = (indices // 2).repeat(each), ("fact_f1", "fact_recall", "exact_caption", "chair_i", "chair_s", "misdescribed_i", "misdescribed_s", "unparseable")
-    right = metrics.share(metrics.is_right(said, wanted), group, f"{each} questions a picture, unpaired")
-    by_words = metrics.share(metrics.is_right(guessed, wanted), group, "the same without picture")
+    right = metrics.proportion(metrics.exact_match(predictions, targets), group, f"{each} questions a picture, unpaired")
+    by_words = metrics.proportion(metrics.exact_match(guessed, targets), group, "the same without picture")
     return {name: report[name] for name in kept} | dict(vqa_unpaired=right, vqa_unpaired_blind=by_words)
 
 
-def heat(model, pixels, asked, said):
+def grad_x_input(model, pixels, asked, predictions):
     """Where the first word of each answer came from: (b, 14, 14), the strongest patch of each picture is 1.
 
     |gradient x token| of the word's log-probability for each patch token of the encoder: unlike attention maps it reads alike through every
     projector. Shrikumar et al., "Not just a black box" (2016).
     """
-    tokens = model.look(pixels).detach().requires_grad_()
-    prefix, prompts = model.project(tokens), to_prompts(asked, pixels.device)
-    there, n = prompts != PAD, prefix.shape[1]
-    x = model.fuse(prefix, prompts, torch.arange(prompts.shape[1], device=pixels.device).expand_as(prompts))
-    hidden = model.decoder(x, fusion_mask(n, None, there.long(), torch.zeros_like(there)), wanted=n)
+    tokens = model.encode_patches(pixels).detach().requires_grad_()
+    image_embeds, prompts = model.project(tokens), tokenize_prompts(asked, pixels.device)
+    there, n = prompts != PAD, image_embeds.shape[1]
+    x = model.build_inputs_embeds(image_embeds, prompts, torch.arange(prompts.shape[1], device=pixels.device).expand_as(prompts))
+    hidden = model.decoder(x, packed_attention_mask(n, None, there.long(), torch.zeros_like(there)), skip_prefix=n)
     rows = torch.arange(len(prompts), device=pixels.device)
-    chances = model.decoder.head(hidden[rows, there.sum(1)]).log_softmax(-1)
-    first = torch.tensor([(tokenizer.encode(s) or [EOS])[0] for s in said], device=pixels.device)
+    chances = model.decoder.lm_head(hidden[rows, there.sum(1)]).log_softmax(-1)
+    first = torch.tensor([(tokenizer.encode(s) or [EOS])[0] for s in predictions], device=pixels.device)
     (gradient,) = torch.autograd.grad(chances[rows, first].sum(), tokens, allow_unused=True)
     return as_grid(tokens * (0 if gradient is None else gradient))  # no gradient comes through hard labels
 

@@ -13,7 +13,7 @@ import re
 
 import numpy as np
 
-from data.scene import ATTRIBUTES, COLOUR, COLOURS, PLACE, PLACES, SHAPE, SHAPES, SIZE, SIZES
+from data.shapes.scene import ATTRIBUTES, COLOUR, COLOURS, PLACE, PLACES, SHAPE, SHAPES, SIZE, SIZES
 
 KINDS = ("existence", "count", "colour", "shape", "size", "relation", "compare", "place", "content")
 EXISTENCE, COUNT, COLOUR_OF, SHAPE_OF, SIZE_OF, RELATION, COMPARE, PLACE_OF, CONTENT = range(len(KINDS))
@@ -47,7 +47,7 @@ QUESTIONS = (
     "what is at the {place} ?",
 )
 # The same questions in the same words, but in an order that no training text has.
-OTHER_QUESTIONS = (
+PARAPHRASES = (
     "is a {a} there ?",
     "there are how many {as} ?",
     "the {a} is what colour ?",
@@ -87,10 +87,10 @@ LINK_WORDS = tuple(word_table(values, 2) for values in LINKS)
 # ---------------------------------------------------------------- statements to words
 
 
-def nouns(things, plural=False):
+def nouns(noun_phrases, plural=False):
     """(n, 4) -> word ids (n, 3), -1 where a word is left out."""
     shape_words = MANY_WORDS if plural else ONE_WORDS
-    return np.concatenate([SIZE_WORDS[things[:, SIZE]], COLOUR_WORDS[things[:, COLOUR]], shape_words[things[:, SHAPE]]], 1)
+    return np.concatenate([SIZE_WORDS[noun_phrases[:, SIZE]], COLOUR_WORDS[noun_phrases[:, COLOUR]], shape_words[noun_phrases[:, SHAPE]]], 1)
 
 
 def fill(template, kind, rows):
@@ -107,7 +107,7 @@ def fill(template, kind, rows):
     return np.concatenate(parts, 1)
 
 
-def close_gaps(ids):
+def compact_ids(ids):
     """Move the -1 of each row to its end, write "an" before a vowel, and cut to the longest row: (n, length)."""
     ids = np.take_along_axis(ids, (ids < 0).argsort(1, kind="stable"), 1)
     vowel = np.isin(ids[:, 1:], [ID["orange"], ID["object"]])
@@ -123,30 +123,30 @@ def render_rows(templates, rows):
         if mine.any():
             filled = fill(templates[kind], kind, rows[mine])
             ids[mine, : filled.shape[1]] = filled
-    return close_gaps(ids)
+    return compact_ids(ids)
 
 
-def say(rows):
+def render_statement(rows):
     """Statements (n, 10) as sentences, word ids (n, length)."""
     return render_rows(STATEMENTS, rows)
 
 
-def ask(rows, templates=QUESTIONS):
+def render_question(rows, templates=QUESTIONS):
     """The questions to these statements, word ids (n, length); LINK is not looked at, but in a relation."""
     return render_rows(templates, rows)
 
 
-def reply(rows, answers):
+def render_answer(rows, answers):
     """The answers (n,) as `answer` gives them in words, word ids (n, length)."""
     ids = np.full((len(rows), 4), -1)
     for kind, values in enumerate(ANSWERS):
         mine = rows[:, KIND] == kind
         if kind != CONTENT:
             ids[mine, :2] = word_table(values, 2)[answers[mine]]
-    thing = (rows[:, KIND] == CONTENT) & (answers < NOTHING)
-    ids[thing, 0], ids[thing, 1:] = ID["a"], nouns(thing_of(answers[thing]))
+    noun_phrase = (rows[:, KIND] == CONTENT) & (answers < NOTHING)
+    ids[noun_phrase, 0], ids[noun_phrase, 1:] = ID["a"], nouns(thing_of(answers[noun_phrase]))
     ids[(rows[:, KIND] == CONTENT) & (answers == NOTHING)] = [ID["nothing"], -1, -1, -1]
-    return close_gaps(ids)
+    return compact_ids(ids)
 
 
 def thing_of(code):
@@ -155,22 +155,22 @@ def thing_of(code):
     return np.stack([code // 64 + 1, code // 8 % 8 + 1, code % 8 + 1, 0 * code], 1)
 
 
-def caption(things):
+def caption(noun_phrases):
     """Lists of noun phrases (n, m, 4), empty ones last -> "a red circle, a ... and a ...", word ids (n, length)."""
-    n, m, _ = things.shape
-    there = said(things)
+    n, m, _ = noun_phrases.shape
+    there = said(noun_phrases)
     count = there.sum(1)
     ids = np.full((n, m, 9), -1)
     for k in range(m):
         if k > 0:
             ids[:, k, 0] = np.where(k == count - 1, ID["and"], ID[","])
         ids[:, k, 1] = ID["a"]
-        ids[:, k, 2:5] = nouns(things[:, k])
-        placed = things[:, k, PLACE] > 0
+        ids[:, k, 2:5] = nouns(noun_phrases[:, k])
+        placed = noun_phrases[:, k, PLACE] > 0
         ids[placed, k, 5], ids[placed, k, 6] = ID["at"], ID["the"]
-        ids[:, k, 7:9] = PLACE_WORDS[things[:, k, PLACE]]
+        ids[:, k, 7:9] = PLACE_WORDS[noun_phrases[:, k, PLACE]]
     ids[~there] = -1
-    return close_gaps(ids.reshape(n, -1))
+    return compact_ids(ids.reshape(n, -1))
 
 
 def text(ids):
@@ -185,9 +185,9 @@ def texts(ids):
 
 def every_colour_and_shape():
     """The 64 captions "a COLOUR SHAPE" as lists of one noun phrase, (64, 1, 4), colour by colour."""
-    things = np.zeros((64, 1, 4), np.int64)
-    things[:, 0, COLOUR], things[:, 0, SHAPE] = np.arange(64) // 8 + 1, np.arange(64) % 8 + 1
-    return things
+    noun_phrases = np.zeros((64, 1, 4), np.int64)
+    noun_phrases[:, 0, COLOUR], noun_phrases[:, 0, SHAPE] = np.arange(64) // 8 + 1, np.arange(64) % 8 + 1
+    return noun_phrases
 
 
 # ---------------------------------------------------------------- words to statements
@@ -213,7 +213,7 @@ def patterns_of(templates):
     return tuple((kind, *pattern_of(template, kind)) for kind, template in enumerate(templates))
 
 
-SENTENCE_PATTERNS, QUESTION_PATTERNS = patterns_of(STATEMENTS), patterns_of(QUESTIONS) + patterns_of(OTHER_QUESTIONS)
+SENTENCE_PATTERNS, QUESTION_PATTERNS = patterns_of(STATEMENTS), patterns_of(QUESTIONS) + patterns_of(PARAPHRASES)
 THING_PATTERN = re.compile(rf"an? {pattern_of('{a}', 0)[0].pattern}(?: at the {one_of(PLACES)})?")
 
 
@@ -252,35 +252,35 @@ def parse_caption(sentence):
     """A caption -> its noun phrases (m, 4). ValueError for any other text."""
     head, *last = sentence.rsplit(" and ", 1)
     phrases = (head.split(" , ") if last else [head]) + last
-    things = []
+    noun_phrases = []
     for phrase in phrases:
         match = THING_PATTERN.fullmatch(phrase)
         if not match:
             raise ValueError(f"not a caption of the grammar: {sentence!r}")
         *noun, place = match.groups()
-        things.append(parse_noun(noun)[:3] + [value_of(PLACES, place)])
-    return np.array(things)
+        noun_phrases.append(parse_noun(noun)[:3] + [value_of(PLACES, place)])
+    return np.array(noun_phrases)
 
 
 # ---------------------------------------------------------------- statements and scenes
 
 
-def said(things):
+def said(noun_phrases):
     """Which rows of (..., 4) describe anything."""
-    return (things > 0).any(-1)
+    return (noun_phrases > 0).any(-1)
 
 
-def without(things, *columns):
+def without(noun_phrases, *columns):
     """The same things (..., 4), not saying these columns."""
-    things = things.copy()
-    things[..., list(columns)] = 0
-    return things
+    noun_phrases = noun_phrases.copy()
+    noun_phrases[..., list(columns)] = 0
+    return noun_phrases
 
 
-def matches(things, objects):
+def matches(noun_phrases, objects):
     """Which objects (n, m, 4) a noun phrase (n, 4) fits: (n, m)."""
-    things = things[:, None]
-    return ((things == 0) | (things == objects)).all(-1) & (objects[..., SHAPE] > 0)
+    noun_phrases = noun_phrases[:, None]
+    return ((noun_phrases == 0) | (noun_phrases == objects)).all(-1) & (objects[..., SHAPE] > 0)
 
 
 def answer(rows, objects):
@@ -333,18 +333,18 @@ def truth(rows, objects):
     return np.where(rows[:, KIND] == CONTENT, there, np.where(by_answer, answers, by_link))
 
 
-def caption_truth(things, objects):
+def caption_truth(noun_phrases, objects):
     """Which captions (c, m, 4) are true of which scenes (s, k, 4): bool (c, s).
 
     Each noun phrase needs an object of its own: as many objects fit it as the caption has phrases like it. (Exact for
     captions whose phrases are equally detailed, as all captions here are.)
     """
-    there = said(things)
-    alike = ((things[:, :, None] == things[:, None]).all(-1) & there[:, None]).sum(2)  # (c, m)
-    flat = things.reshape(-1, 4)
+    there = said(noun_phrases)
+    alike = ((noun_phrases[:, :, None] == noun_phrases[:, None]).all(-1) & there[:, None]).sum(2)  # (c, m)
+    flat = noun_phrases.reshape(-1, 4)
     fits = np.zeros((len(flat), len(objects)), np.int64)
     for k in range(objects.shape[1]):
         one = objects[:, k]
         fits += ((flat[:, None] == 0) | (flat[:, None] == one[None])).all(-1) & (one[None, :, SHAPE] > 0)
-    enough = fits.reshape(*things.shape[:2], -1) >= alike[..., None]
+    enough = fits.reshape(*noun_phrases.shape[:2], -1) >= alike[..., None]
     return (enough | ~there[..., None]).all(1)

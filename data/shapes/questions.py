@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.language import (
+from data.shapes.grammar import (
     A, ANSWERS, B, COLOUR_OF, COMPARE, CONTENT, COUNT, EXISTENCE, KIND, KINDS, LINK, RELATION, SHAPE_OF, SIZE_OF, UNDECIDED, WIDTH, YES, answer, matches,
 )  # fmt: skip
-from data.scene import COLOUR, EDITS, PLACE, SHAPE, SIZE, Dice, TooPoor, diagonal_of, sample
+from data.shapes.scene import COLOUR, EDITS, PLACE, SHAPE, SIZE, CounterRNG, NotEnoughScenes, diagonal_of, sample
 
 FAMILIES = KINDS[:7]  # what VQA accuracy is about; places are asked for in training only
-MIX = KINDS + ("count", "relation")  # what training asks in turn: these two are the slowest to learn
+TRAIN_FAMILIES = KINDS + ("count", "relation")  # what training asks in turn: these two are the slowest to learn
 TRIES, PAIR_TRIES = 6, 24  # proposals for each question in training, in a test; the first that fits is asked
 
 # Which edits of a pair can change the answer of which family.
@@ -41,10 +41,10 @@ class Pairs:
     indices: np.ndarray
     rows: np.ndarray
     answers: np.ndarray
-    hard: np.ndarray
+    needs_counting: np.ndarray
 
 
-def propose(kind, objects, roll, single=False):
+def propose_questions(kind, objects, randint, single=False):
     """Random statements of each row's kind about objects (n, m, 4), for kind (n,): (n, 10).
 
     `roll(stream, sides)` gives one random integer for each row. `single` (a bool for each row, or one for all): where a
@@ -52,13 +52,13 @@ def propose(kind, objects, roll, single=False):
     """
     n = np.arange(len(objects))
     count = (objects[..., SHAPE] > 0).sum(1)
-    first = roll("i", count)
+    first = randint("i", count)
     i = objects[n, first]
-    j = objects[n, (first + 1 + roll("j", np.maximum(count - 1, 1))) % count]
-    anything = np.stack([roll("size", 2), roll("colour", 8), roll("shape", 8), roll("place", 9)], 1) + 1
+    j = objects[n, (first + 1 + randint("j", np.maximum(count - 1, 1))) % count]
+    anything = np.stack([randint("size", 2), randint("colour", 8), randint("shape", 8), randint("place", 9)], 1) + 1
 
     # The mixed thing takes each attribute from object i, object j or from nowhere: plausible, often not there.
-    source = roll("colour from", 4), roll("shape from", 4)
+    source = randint("colour from", 4), randint("shape from", 4)
     mixed = i.copy()
     for column, come_from in zip((COLOUR, SHAPE), source):
         mixed[:, column] = np.choose(np.minimum(come_from, 2), [i[:, column], j[:, column], anything[:, column]])
@@ -68,8 +68,8 @@ def propose(kind, objects, roll, single=False):
     one = np.where(np.isin(kind, (EXISTENCE, COUNT, COMPARE))[:, None], mixed, i)
     # What of the thing is named: colour, shape, size + one of the two, or more. What is asked for is never named.
     named = np.array([(0, 1, 0), (0, 0, 1), (0, 1, 1), (0, 1, 1), (1, 1, 0), (1, 0, 1), (1, 1, 1)])
-    which = roll("named", np.where(((kind == COUNT) & single) | (kind == COMPARE), 2, 7))
-    mask_a, mask_b = named[which], named[roll("named b", 7)]
+    which = randint("named", np.where(((kind == COUNT) & single) | (kind == COMPARE), 2, 7))
+    mask_a, mask_b = named[which], named[randint("named b", 7)]
     for asked, column in ((COLOUR_OF, COLOUR), (SHAPE_OF, SHAPE), (SIZE_OF, SIZE)):
         mask_a[kind == asked, column] = 0
     empty = mask_a.sum(1) == 0
@@ -77,15 +77,15 @@ def propose(kind, objects, roll, single=False):
     rows[:, A][:, :3] = one[:, :3] * mask_a
     is_relation, is_compare, is_content = kind == RELATION, kind == COMPARE, kind == CONTENT
     rows[is_relation, B.start : B.start + 3] = (j[:, :3] * mask_b)[is_relation]
-    rows[is_relation, LINK] = roll("link", 4)[is_relation] + 1
-    other = np.where((roll("other", 3) > 0)[:, None], j, anything)
+    rows[is_relation, LINK] = randint("link", 4)[is_relation] + 1
+    other = np.where((randint("other", 3) > 0)[:, None], j, anything)
     rows[is_compare, B.start : B.start + 3] = (other[:, :3] * mask_a)[is_compare]
-    place = np.where(roll("somewhere", 5) == 0, anything[:, PLACE], i[:, PLACE])
+    place = np.where(randint("somewhere", 5) == 0, anything[:, PLACE], i[:, PLACE])
     rows[is_content, 1:5] = np.stack([0 * place, 0 * place, 0 * place, place], 1)[is_content]
     return rows
 
 
-def is_good(rows, world):
+def is_valid(rows, world):
     """Not every row the dice make is a question to ask: none compares a thing with itself or names a held-out pair."""
     sensible = (rows[:, KIND] != COMPARE) | (rows[:, A] != rows[:, B]).any(1)
     for noun in (rows[:, A], rows[:, B]):
@@ -99,25 +99,25 @@ def first_good(good):
     return good.argmax(1), good.any(1)
 
 
-def about(world, seed, split, indices, objects, families, number):
+def sample_questions(world, seed, split, indices, objects, families, number):
     """`number` questions about each picture: statements (b, number, 10) and answers (b, number).
 
     The families take turns. A wish (yes or no; how many) is drawn before the question, so that answers are as
     balanced as the scene allows; where no try fits, the question becomes "is there a COLOUR object ?".
     """
     b, kinds = len(objects), np.array([KINDS.index(f) for f in families])
-    dice = Dice(seed, split, indices)
-    turn = dice.roll("turn", len(kinds))[:, None] + np.arange(number)
+    rng = CounterRNG(seed, split, indices)
+    turn = rng.randint("turn", len(kinds))[:, None] + np.arange(number)
     kind = np.repeat(kinds[turn % len(kinds)].reshape(-1), TRIES)
-    roll = lambda stream, sides: roll_flat(dice, "about " + stream, sides, number * TRIES)
+    randint = lambda tag, sides: randint_flat(rng, "about " + tag, sides, number * TRIES)
     scene = np.repeat(objects, number * TRIES, 0)
-    rows = propose(kind, scene, roll, single=roll("single", 2) == 0)
+    rows = propose_questions(kind, scene, randint, single=randint("single", 2) == 0)
     answers = answer(rows, scene)
-    wish = np.repeat(dice.roll("wish", 4, (number,)).reshape(-1), TRIES)
-    good = is_good(rows, world) & (answers != UNDECIDED)
+    target_answer = np.repeat(rng.randint("wish", 4, (number,)).reshape(-1), TRIES)
+    good = is_valid(rows, world) & (answers != UNDECIDED)
     # Yes or no; zero or one; but where two or more can be counted, that in three of four cases, for it is rare.
     most = np.repeat((answers * good).reshape(-1, TRIES).max(1), TRIES)
-    wanted = np.where((kind == COUNT) & (most > 2) & (wish > 0), most, wish % 2 + 1)
+    wanted = np.where((kind == COUNT) & (most > 2) & (target_answer > 0), most, target_answer % 2 + 1)
     has_wish = np.isin(kind, (EXISTENCE, COUNT, RELATION, COMPARE))
     best, as_wished = first_good((good & (~has_wish | (answers == wanted))).reshape(-1, TRIES))
     second, possible = first_good(good.reshape(-1, TRIES))
@@ -127,16 +127,16 @@ def about(world, seed, split, indices, objects, families, number):
     lost = ~possible
     if lost.any():
         rows[lost] = 0
-        thing = np.repeat(objects[:, 0], number, 0)[lost]
-        coin = wish[::TRIES][lost] % 2 == 0
-        rows[lost, 1 + COLOUR] = np.where(coin, thing[:, COLOUR], thing[:, COLOUR] % 8 + 1)
+        noun_phrase = np.repeat(objects[:, 0], number, 0)[lost]
+        coin = target_answer[::TRIES][lost] % 2 == 0
+        rows[lost, 1 + COLOUR] = np.where(coin, noun_phrase[:, COLOUR], noun_phrase[:, COLOUR] % 8 + 1)
         answers[lost] = answer(rows[lost], np.repeat(objects, number, 0)[lost])
     return rows.reshape(b, number, WIDTH), answers.reshape(b, number)
 
 
-def roll_flat(dice, stream, sides, each):
+def randint_flat(rng, tag, sides, each):
     """A roll for each of b * each rows where `sides` may differ from row to row: (b * each,)."""
-    big = dice.roll(stream, 2**31, (each,)).reshape(-1)
+    big = rng.randint(tag, 2**31, (each,)).reshape(-1)
     return big * np.asarray(sides) >> 31
 
 
@@ -158,34 +158,34 @@ def pair_questions(world, seed, split, family, pair_indices):
     even, before = even[suits], scenes.objects[suits]
     after = sample(world, seed, split, even + 1).objects
     b = len(even)
-    dice = Dice(seed, split, even)
-    roll = lambda stream, sides: roll_flat(dice, f"pair {family} {stream}", sides, PAIR_TRIES)
+    rng = CounterRNG(seed, split, even)
+    randint = lambda tag, sides: randint_flat(rng, f"pair {family} {tag}", sides, PAIR_TRIES)
     kind = np.full(b * PAIR_TRIES, KINDS.index(family))
-    told = np.where(dice.roll("told", 2)[:, None, None] == 0, before, after)  # whose object the question names
-    rows = propose(kind, np.repeat(told, PAIR_TRIES, 0), roll, single=True)
+    told = np.where(rng.randint("told", 2)[:, None, None] == 0, before, after)  # whose object the question names
+    rows = propose_questions(kind, np.repeat(told, PAIR_TRIES, 0), randint, single=True)
     sides = [np.repeat(side, PAIR_TRIES, 0) for side in (before, after)]
     answers = np.stack([answer(rows, side) for side in sides], 1)
-    good = (is_good(rows, world) | (split == "held_out")) & (answers != UNDECIDED).all(1) & (answers[:, 0] != answers[:, 1])
+    good = (is_valid(rows, world) | (split == "held_out")) & (answers != UNDECIDED).all(1) & (answers[:, 0] != answers[:, 1])
     # A picture alone must not tell the answer: both a question about few and one about many can be asked of it (with two answers each), both one
     # where this picture has more and one where the other has. Then a coin decides.
-    hard = np.zeros(len(rows), bool)
+    needs_counting = np.zeros(len(rows), bool)
     first = answers[:, 0] == YES
     either_way = lambda fits: np.repeat(np.logical_and(*((fits & side).reshape(b, PAIR_TRIES).any(1) for side in (first, ~first))), PAIR_TRIES)
     if family == "count":
         first = np.sort(answers - 1, 1)[:, 1] == 1
-        hard = ~first
+        needs_counting = ~first
         good &= first | (crowded & (np.sort(answers - 1, 1) == [2, 3]).all(1))
     if family == "compare" and crowded:
-        hard = np.logical_and.reduce([matches(rows[:, noun], side).any(1) for noun in (A, B) for side in sides])
-        good &= hard == either_way(good & hard)  # they are rare: asked wherever they can be
+        needs_counting = np.logical_and.reduce([matches(rows[:, noun], side).any(1) for noun in (A, B) for side in sides])
+        good &= needs_counting == either_way(good & needs_counting)  # they are rare: asked wherever they can be
     if family == "compare" or (family == "count" and crowded):
-        good &= either_way(good) & (first == np.repeat(dice.roll(f"pair {family} coin", 2) == 0, PAIR_TRIES))
+        good &= either_way(good) & (first == np.repeat(rng.randint(f"pair {family} coin", 2) == 0, PAIR_TRIES))
     best, found = first_good(good.reshape(-1, PAIR_TRIES))
     choice = (np.arange(b) * PAIR_TRIES + best)[found]
-    return Pairs(even[found], rows[choice], answers[choice], hard[choice])
+    return Pairs(even[found], rows[choice], answers[choice], needs_counting[choice])
 
 
-def pairs(world, seed, split, family, number):
+def sample_minimal_pairs(world, seed, split, family, number):
     """The first `number` minimal pairs of a family in a split, answers balanced: Pairs.
 
     Raises TooPoor if the world is too poor for the family (a relation with one object, say).
@@ -194,12 +194,12 @@ def pairs(world, seed, split, family, number):
     while start < 64 * chunk:
         found.append(pair_questions(world, seed, split, family, np.arange(start, start + chunk)))
         start += chunk
-        indices, rows, answers, hard = (np.concatenate([getattr(p, name) for p in found]) for name in ("indices", "rows", "answers", "hard"))
+        indices, rows, answers, needs_counting = (np.concatenate([getattr(p, name) for p in found]) for name in ("indices", "rows", "answers", "needs_counting"))
         keep = np.arange(len(indices))
         if family in ("count", "compare") and world.max_objects > 2:
             half = (number + 1) // 2
-            keep = np.sort(np.concatenate([np.flatnonzero(~hard)[:half], np.flatnonzero(hard)[: number - half]]))
+            keep = np.sort(np.concatenate([np.flatnonzero(~needs_counting)[:half], np.flatnonzero(needs_counting)[: number - half]]))
         if len(keep) >= number:
             keep = keep[:number]
-            return Pairs(indices[keep], rows[keep], answers[keep], hard[keep])
-    raise TooPoor(f"this world has no questions of the family {family!r}; it takes more objects in a picture")
+            return Pairs(indices[keep], rows[keep], answers[keep], needs_counting[keep])
+    raise NotEnoughScenes(f"this world has no questions of the family {family!r}; it takes more objects in a picture")

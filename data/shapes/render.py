@@ -6,7 +6,7 @@ windows are added up; only + - * / sqrt, min and max are used, which every proce
 
 import torch
 
-from data.scene import PLACE, SHAPE, SIZE, COLOUR
+from data.shapes.scene import PLACE, SHAPE, SIZE, COLOUR
 
 #               red          orange       yellow       green        cyan         blue         purple       white
 PALETTE = ((225, 35, 40), (245, 140, 20), (250, 230, 40), (40, 170, 60), (60, 215, 225), (40, 70, 230), (160, 50, 190), (245, 245, 245))
@@ -58,25 +58,25 @@ def render(world, scenes, size, device="cpu"):
     """Scenes -> pictures, uint8 (b, 3, size, size). `size` is the side in pixels."""
     objects = torch.as_tensor(scenes.objects, device=device)
     style = torch.as_tensor(scenes.style, dtype=torch.float32, device=device)
-    backdrop = torch.as_tensor(scenes.backdrop, dtype=torch.float32, device=device)
+    background = torch.as_tensor(scenes.background, dtype=torch.float32, device=device)
     b = len(objects)
 
     # The backdrop: dark, a little tinted, lighter towards one side.
     line = (torch.arange(size, device=device) + 0.5) / size
-    shade = 0.10 + 0.12 * backdrop[:, 0, None, None] + 0.10 * (backdrop[:, 1, None, None] - 0.5) * line[None, :, None]
-    tint = 0.9 + 0.2 * torch.stack([backdrop[:, 2], 1 - backdrop[:, 2], backdrop[:, 3]], 1)
+    shade = 0.10 + 0.12 * background[:, 0, None, None] + 0.10 * (background[:, 1, None, None] - 0.5) * line[None, :, None]
+    tint = 0.9 + 0.2 * torch.stack([background[:, 2], 1 - background[:, 2], background[:, 3]], 1)
     canvas = shade.expand(b, size, size)[:, None] * tint[:, :, None, None]  # (b, 3, size, size)
 
     # One row for each object that is there: where it stands, how large, which colour.
     scene, slot = (objects[..., SHAPE] > 0).nonzero(as_tuple=True)
     if len(scene) == 0:
         return (canvas * 255 + 0.5).to(torch.uint8)
-    thing = objects[scene, slot]
-    place = thing[:, PLACE] - 1
-    look = style[scene, place]  # (k, 6)
-    middle = (torch.stack([place % 3, place // 3], 1) + 0.5) / 3 + (2 * look[:, :2] - 1) * world.jitter
-    radius = torch.where(thing[:, SIZE] == 2, world.large, world.small) * (0.94 + 0.06 * look[:, 2])
-    colour = torch.tensor(PALETTE, device=device)[thing[:, COLOUR] - 1] / 255 * (0.9 + 0.1 * look[:, 3:])
+    noun_phrase = objects[scene, slot]
+    place = noun_phrase[:, PLACE] - 1
+    encode_patches = style[scene, place]  # (k, 6)
+    middle = (torch.stack([place % 3, place // 3], 1) + 0.5) / 3 + (2 * encode_patches[:, :2] - 1) * world.jitter
+    radius = torch.where(noun_phrase[:, SIZE] == 2, world.large, world.small) * (0.94 + 0.06 * encode_patches[:, 2])
+    colour = torch.tensor(PALETTE, device=device)[noun_phrase[:, COLOUR] - 1] / 255 * (0.9 + 0.1 * encode_patches[:, 3:])
 
     # Its window: x to the right, y down, one radius is 1; covered = share of the pixel that is inside.
     window = int(2 * world.large * size) + 3
@@ -86,7 +86,7 @@ def render(world, scenes, size, device="cpu"):
     x, y = local[:, 0, None, :].expand(-1, window, -1), local[:, 1, :, None].expand(-1, -1, window)
     distance = torch.empty_like(x)
     for k, signed_distance in enumerate(SIGNED_DISTANCES, start=1):
-        mine = (thing[:, SHAPE] == k).nonzero()[:, 0]
+        mine = (noun_phrase[:, SHAPE] == k).nonzero()[:, 0]
         distance[mine] = signed_distance(x[mine], y[mine])
     covered = (0.5 - distance * radius[:, None, None] * size).clamp(0, 1)[:, None]  # (k, 1, window, window)
 
