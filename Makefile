@@ -1,4 +1,6 @@
-# make demo: environment, CLIP, VLM, samples.    make test: environment and tests.    Running either twice does no harm; a demo that was stopped goes on.
+# make demo: environment, CLIP, VLM, samples.    make test: environment and tests.
+# make quick: what one runs after each edit.     make lint: layout and likely bugs.
+# Running any of them twice does no harm; a demo that was stopped goes on.
 PYTHON := .venv/bin/python
 
 demo: .venv/ready
@@ -10,9 +12,16 @@ demo: .venv/ready
 test: .venv/ready
 	$(PYTHON) -m pytest -q -m "not slow"
 
+quick: .venv/ready
+	$(PYTHON) -m pytest -q -m quick
+
+lint: .venv/ready
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+
 .venv/ready: requirements.txt
 	python3 -m venv .venv
 	$(PYTHON) -m pip install -q -r requirements.txt
 	touch .venv/ready
 
-.PHONY: demo test
+.PHONY: demo test quick lint

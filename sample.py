@@ -1,6 +1,6 @@
 """Show a checkpoint a picture: words out, and a page with the pictures and the words.
 
-    python sample.py                                          # captions and answers for pictures of the test split
+    python sample.py                                          # captions and answers of test pictures
     python sample.py --question "what colour is the circle?"  # your question
     python sample.py --image picture.png                      # your picture, of any size
     python sample.py --checkpoint runs/clip                   # CLIP: which caption fits best
@@ -13,111 +13,67 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data.shapes import grammar, questions
-from data.dataset import to_tokens, tokenizer
-from data.shapes.render import render
-from data.shapes.scene import PLACE, sample
-from data.tokenizer import BOS
-from tinyvlm.evaluation import plots
-from tinyvlm.training import checkpoint, distributed, loop
-from tinyvlm.training.config import UserError, run_script, option
-from tinyvlm.evaluation.eval_vlm import generate_text, encode_images
 from tinyvlm.decoders import MAX_TEXT_TOKENS
+from tinyvlm.evaluation import plots
+from tinyvlm.evaluation.eval_vlm import encode_images, generate_text
+from tinyvlm.training.checkpoint import checkpoint_file, load_checkpoint
+from tinyvlm.training.config import UserError, option, refuse_unused, run_script, validate
+from tinyvlm.training.distributed import pick_device
+from tinyvlm.training.files import is_folder
+
+MAX_PIXELS = 64_000_000  # of a picture of the user's
+BACKDROP = (40, 40, 40, 255)  # what shows through where a picture is transparent
 
 
 @dataclasses.dataclass
 class Config:
-    checkpoint: str = option("runs/vlm-qformer", "checkpoint, or its folder, of train_vlm.py or train_clip.py")
+    checkpoint: str = option(
+        "runs/vlm-qformer", "checkpoint, or its folder, of train_vlm.py or train_clip.py"
+    )
     image: str = option("", "a picture file of yours; if empty, pictures of the test split")
     question: str = option("", "a question; if empty, some of the world's own")
     items: int = option(8, "pictures of the test split", min=1, max=64)
-    start: int = option(0, "first sample of the test split", min=0, max=10**12)
-    temperature: float = option(0.0, "0 says the likeliest words, more says others too", min=0.0, max=10.0)
-    top_k: int = option(0, "with a temperature: choose among the k likeliest words only, 0 among all", min=0)
+    start: int = option(0, "first picture of the test split", min=0, max=10**12)
+    temperature: float = option(0.0, "0 says the likeliest words, more others too", min=0.0, max=10)
+    top_k: int = option(0, "with a temperature: among the k likeliest words, 0 among all", min=0)
     seed: int = option(0, "seed of the choice, with a temperature", min=0, max=2**31)
-    device: str = option("auto", "auto, cpu, cuda or cuda:N")
+    device: str = option("auto", "auto, cpu, mps, cuda or cuda:N")
     out: str = option("", "file of the page; if empty sample.png beside the checkpoint")
 
 
 def main(config):
     """Print what the model says and write the page; returns the page's path."""
-    device = distributed.pick_device(config.device)
-    saved = checkpoint.load_checkpoint(config.checkpoint)
+    config, device = validate(config), pick_device(config.device)
+    saved = load_checkpoint(config.checkpoint)
+    refuse_what_has_no_effect(config, saved["kind"])
     path = Path(config.checkpoint)
-    out = Path(config.out) if config.out else checkpoint.checkpoint_file(path).parent / "sample.png"
-    if out.suffix.lower() != ".png" or checkpoint.is_folder(out):
+    out = Path(config.out) if config.out else checkpoint_file(path).parent / "sample.png"
+    if out.suffix.lower() != ".png" or is_folder(out):
         raise UserError(f"--out {out} is no PNG file; give a name that ends in .png")
-    if not checkpoint.is_folder(out.parent) or not os.access(out.parent, os.W_OK):
+    if not is_folder(out.parent) or not os.access(out.parent, os.W_OK):
         raise UserError(f"there is no folder {out.parent} to write to; name another --out")
-    if saved["kind"] == "clip":
-        rank_captions(config, saved, path, out, device)
-    else:
-        caption_and_answer(config, saved, path, out, device)
+    show = rank_captions if saved["kind"] == "clip" else caption_and_answer
+    pixels, names, lines = show(config, saved, path, device)
+    for name, own in zip(names, lines, strict=True):
+        print(f"\n{name}")
+        for pieces in own:
+            print("  " + "".join(printable(text) + mark(truth) for text, truth in pieces))
+    plots.save_image_grid(pixels, lines, out)
     print(f"\nthe page: {out}")
     return str(out)
 
 
-def pictures(config, world, seed, image_size, device):
-    """The user's picture, or pictures of the test split with their scenes: pixels (b, 3, H, W), Scenes or None, indices."""
+def refuse_what_has_no_effect(config, kind):
+    """UserError for a setting that could be left out without a difference."""
     if config.image:
-        return read_picture(config.image, image_size).to(device), None, None
-    indices = 2 * np.arange(config.start, config.start + config.items)
-    scenes = sample(world, seed, "test", indices)
-    return render(world, scenes, image_size, device), scenes, indices
-
-
-def read_picture(path, size):
-    """A picture file of any size -> uint8 (1, 3, size, size), the middle square of it. UserError if it is none."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    Image.MAX_IMAGE_PIXELS = None  # our own limit follows, before a pixel is read
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > 64_000_000:
-                raise UserError(f"{path} has {image.width} x {image.height} pixels; give a picture of at most 64 megapixels")
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I"):  # 16 bits a pixel
-                image = Image.fromarray((np.asarray(image).astype(np.int64) // 256).clip(0, 255).astype(np.uint8))
-            if "A" in image.mode or "transparency" in image.info:  # what is transparent shows the world's dark backdrop
-                image = Image.alpha_composite(Image.new("RGBA", image.size, (40, 40, 40, 255)), image.convert("RGBA"))
-            image = ImageOps.fit(image.convert("RGB"), (size, size))
-    except FileNotFoundError:
-        raise UserError(f"there is no picture {path}; check the name")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as a picture ({type(error).__name__}); give a PNG or JPEG file")
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].contiguous()
-
-
-def normalize_question(question):
-    """A question as people type it -> as the grammar spells it: small letters, a space before the question mark."""
-    return " ".join(question.lower().replace("?", " ? ").replace(",", " , ").replace("color", "colour").split())
-
-
-# ---------------------------------------------------------------- VLM
-
-
-def caption_and_answer(config, saved, path, out, device):
-    """A caption and answers for each picture."""
-    import train_vlm
-
-    model, trained = train_vlm.load_model(saved, path, device)
-    world = loop.build_world(trained)
-    pixels, scenes, indices = pictures(config, world, trained.seed, saved["encoder"]["image_size"], device)
-    image_embeds = encode_images(model, pixels)
-    b, asked = len(pixels), questions_for(config, world, trained, scenes, indices, len(pixels))
-    generator = torch.Generator(device).manual_seed(config.seed)
-    options = dict(temperature=config.temperature, top_k=config.top_k, generator=generator)
-    captions = generate_text(model, image_embeds, [""] * b, **options)
-    lines = [[plots.mark_caption(c, scenes.objects[k] if scenes else None)] for k, c in enumerate(captions)]
-    for column in asked:
-        texts = [text for text, _ in column]
-        for line, (text, wanted), said in zip(lines, column, generate_text(model, image_embeds, texts, **options)):
-            line.append([(text + " ", None), (said or "(nothing)", None if wanted is None else said == wanted)])
-    for k, line in enumerate(lines):
-        print(f"\n{config.image or f'test picture {indices[k]}'}")
-        for pieces in line:
-            print("  " + "".join(printable(text) + mark(truth) for text, truth in pieces))
-    plots.save_image_grid(pixels, lines, out)
+        refuse_unused(config, ["items", "start"], "with --image")
+    if kind == "clip":
+        refuse_unused(config, ["temperature", "top_k", "seed"], "with a CLIP, which says no words")
+        if config.question:
+            hint = "give --checkpoint a VLM's folder"
+            raise UserError(f"CLIP ranks captions and answers no questions; {hint}")
+    elif config.temperature == 0:
+        refuse_unused(config, ["top_k", "seed"], "without --temperature")
 
 
 def printable(text):
@@ -129,63 +85,144 @@ def mark(truth):
     return "" if truth is None else " [true]" if truth else " [FALSE]"
 
 
-def questions_for(config, world, trained, scenes, indices, b):
-    """Columns of (question, right answer or None), one for each picture."""
-    if config.question:
-        text = normalize_question(config.question)
-        if not text:
-            raise UserError("--question is empty; ask something, or leave it out")
-        if len(tokenizer.encode(text)) > MAX_TEXT_TOKENS - 8:
-            raise UserError(f"--question is longer than {MAX_TEXT_TOKENS - 8} tokens (unknown words are spelled byte by byte); ask a shorter one")
-        return [[(text, truth_of(text, scenes, k)) for k in range(b)]]
-    if scenes is None:
-        return [[(text, None)] * b for text in ("how many objects are there ?", "what is at the center ?")]
-    rows, answers = questions.sample_questions(world, trained.seed, "test", indices, scenes.objects, questions.FAMILIES, 3)
-    columns = []
-    for q in range(rows.shape[1]):
-        texts = grammar.texts(grammar.render_question(rows[:, q]))
-        wanted = grammar.texts(grammar.render_answer(rows[:, q], answers[:, q]))
-        columns.append(list(zip(texts, wanted)))
-    return columns
+# ---------------------------------------------------------------- pictures
 
 
-def truth_of(text, scenes, k):
-    """The right answer to a question about picture k, or None if the grammar does not know it or it is undecided."""
+def open_pictures(config, data, device):
+    """The user's picture, or pictures of the test split: pixels (b, 3, H, W), names, Pictures.
+
+    There are no Pictures, so no truth, for a picture of the user's.
+    """
+    if config.image:
+        pixels = read_picture(config.image, data.image_size).to(device)
+        return pixels, [config.image], None
+    pictures = data.split("test").pictures(config.items, config.start)
+    return pictures.pixels(), [f"test picture {i}" for i in pictures.indices], pictures
+
+
+def read_picture(path, size):
+    """A picture file of any size -> uint8 (1, 3, size, size), its middle square. UserError if none.
+
+    Where a value has more than 8 bits, or is a float, the largest one in the picture is white.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    Image.MAX_IMAGE_PIXELS = None  # our own limit follows, before a pixel is read
     try:
-        row = grammar.parse(text, question=True)[None]
-    except ValueError:
-        return None
-    code = grammar.answer(row, scenes.objects[k : k + 1]) if scenes else np.array([grammar.UNDECIDED])
-    return None if code[0] == grammar.UNDECIDED else grammar.text(grammar.render_answer(row, code)[0])
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                what = f"{path} has {image.width} x {image.height} pixels"
+                raise UserError(f"{what}; give a picture of at most 64 megapixels")
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith(("I", "F")):
+                image = Image.fromarray(to_bytes(np.asarray(image), path))
+            if "A" in image.mode or "transparency" in image.info:
+                backdrop = Image.new("RGBA", image.size, BACKDROP)
+                image = Image.alpha_composite(backdrop, image.convert("RGBA"))
+            image = ImageOps.fit(image.convert("RGB"), (size, size))
+    except FileNotFoundError:
+        raise UserError(f"there is no picture {path}; check the name")
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        what = f"{path} cannot be read as a picture ({type(error).__name__})"
+        raise UserError(f"{what}; give a PNG or JPEG file")
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].contiguous()
+
+
+def to_bytes(values, path):
+    """Integers of more than 8 bits, or floats, as uint8, by their own range. UserError for nan.
+
+    How many of the bits are used stands in no file: 12 bits in 16 are as frequent as 16.
+    """
+    values = values.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise UserError(f"{path} has values that are not finite; give a PNG or JPEG file")
+    low, high = min(values.min(), 0.0), values.max()
+    return ((values - low) / max(high - low, 1e-12) * 255 + 0.5).astype(np.uint8)
+
+
+# ---------------------------------------------------------------- VLM
+
+
+def caption_and_answer(config, saved, path, device):
+    """A caption and answers for each picture: pixels, names, lines."""
+    import train_vlm
+
+    model, _, data = train_vlm.load_model(saved, path, device)
+    questions = own_question(config, data)
+    pixels, names, pictures = open_pictures(config, data, device)
+    images = encode_images(model, pixels)
+    generator = torch.Generator(device).manual_seed(config.seed)
+    options = dict(temperature=config.temperature, top_k=config.top_k, generator=generator)
+
+    def say(texts):
+        return generate_text(model, data.tokenizer, images, texts, **options)
+
+    captions = say([""] * len(pixels))
+    if pictures is None:
+        lines = [[[(caption or "(nothing)", None)]] for caption in captions]
+    else:
+        lines = [[pieces] for pieces in pictures.mark(captions)]
+    for texts, targets in columns(questions, data, pictures, len(pixels)):
+        for line, text, target, said in zip(lines, texts, targets, say(texts), strict=True):
+            truth = None if target is None else said == target
+            line.append([(text + " ", None), (said or "(nothing)", truth)])
+    return pixels, names, lines
+
+
+def own_question(config, data):
+    """The user's question as the grammar spells it: a list of one, or none. UserError if it is
+    empty or too long."""
+    if not config.question:
+        return []
+    text, limit = data.normalize_question(config.question), MAX_TEXT_TOKENS - 8
+    if not text:
+        raise UserError("--question is empty; ask something, or leave it out")
+    if len(data.tokenizer.encode(text)) > limit:
+        what = f"--question is longer than {limit} tokens (unknown words are spelled by bytes)"
+        raise UserError(f"{what}; ask a shorter one")
+    return [text]
+
+
+def columns(questions, data, pictures, b):
+    """What is asked, a column for each question: (b texts, b right answers, None if unknown)."""
+    if questions or pictures is None:
+        for text in questions or data.generic_questions:
+            yield [text] * b, pictures.answers(text) if pictures else [None] * b
+        return
+    each = 3
+    asked = data.split("test").questions(pictures, each)
+    for q in range(each):
+        yield asked.asked[q::each], asked.targets[q::each]
 
 
 # ---------------------------------------------------------------- CLIP
 
 
-def rank_captions(config, saved, path, out, device, candidates=5):
-    """The best captions for each picture, with their cosines: of all pictures' own, or "a COLOUR SHAPE" for a picture of the user's."""
+def rank_captions(config, saved, path, device, candidates=5):
+    """The best captions for each picture, with their cosines: pixels, names, lines.
+
+    Candidates are all pictures' own captions, or "a COLOUR SHAPE" for a picture of the user's.
+    """
     import train_clip
 
-    if config.question:
-        raise UserError("CLIP ranks captions and answers no questions; give --checkpoint a VLM's folder")
-    model, trained = train_clip.load_model(saved, path, device)
-    pixels, scenes, _ = pictures(config, loop.build_world(trained), trained.seed, trained.image_size, device)
-    noun_phrases = grammar.every_colour_and_shape()
-    if scenes:
-        noun_phrases = grammar.without(scenes.objects, PLACE)
-    words = grammar.caption(noun_phrases)
-    captions = grammar.texts(words)
+    model, _, data = train_clip.load_model(saved, path, device)
+    pixels, names, pictures = open_pictures(config, data, device)
+    captions = pictures.captions() if pictures else data.class_captions()
+    tokens = torch.tensor(data.tokenizer.encode_captions(captions), device=device)
     with torch.no_grad():
-        cosines = model.encode_image(pixels) @ model.encode_text(torch.from_numpy(to_tokens(words, start=(BOS,))).to(device)).T
+        cosines = (model.encode_image(pixels) @ model.encode_text(tokens).T).cpu()  # (b, captions)
+    is_match = pictures.is_match(captions) if pictures else None
     lines = []
-    for k, row in enumerate(cosines.cpu()):
-        true = grammar.caption_truth(noun_phrases, scenes.objects[k : k + 1])[:, 0] if scenes else None
+    for k, row in enumerate(cosines):
         best = row.argsort(descending=True)[:candidates].tolist()
-        lines.append([[(f"{row[i]:+.2f} ", None), (captions[i], None if true is None else bool(true[i]))] for i in best])
-        print(f"\n{config.image or f'test picture {2 * (config.start + k)}'}")
-        for i in best:
-            print(f"  {row[i]:+.2f}  {captions[i]}{mark(None if true is None else true[i])}")
-    plots.save_image_grid(pixels, lines, out)
+        truths = [None if is_match is None else bool(is_match[k, i]) for i in best]
+        lines.append(
+            [
+                [(f"{row[i]:+.2f}  ", None), (captions[i], truth)]
+                for i, truth in zip(best, truths, strict=True)
+            ]
+        )
+    return pixels, names, lines
 
 
 if __name__ == "__main__":

@@ -2,31 +2,37 @@
 
     python train_vlm.py --projector qformer     # needs the encoder that train_clip.py makes
     python train_vlm.py --projector mlp
-    python train_vlm.py --stages instruct --shares 1 --out runs/one-stage    # no language before pictures, no alignment
+    python train_vlm.py --stages instruct --shares 1 --out runs/one-stage    # everything at once
 
-language: the decoder alone learns the language of the world, with a few bags of words in the place of the picture.
-align: the projector learns to make pictures look like those words; encoder and decoder are frozen.
-instruct: everything learns together, from captions and questions.
+language: the decoder alone learns the language of the world, with a few bags of words in the place
+of the picture. align: the projector learns to make pictures look like those words; encoder and
+decoder are frozen. instruct: everything learns together, from captions and questions.
 """
 
 import dataclasses
-import inspect
-import json
-import time
 
 import numpy as np
-import torch
 
-from data.shapes import grammar, questions
-from data.dataset import VQADataset, tokenizer
-from data.shapes.render import render
-from data.shapes.scene import WORLDS, sample
-from tinyvlm.evaluation import metrics, plots
-from tinyvlm.training import checkpoint, distributed, loop, optim
-from tinyvlm.training.config import UserError, option, run_script, validate as check
-from tinyvlm.evaluation.eval_vlm import VLMPredictor, evaluate_captions, generate_text, encode_images, evaluate_vqa, macro_mean
-from tinyvlm.decoders import GPT
+from data.batch import IGNORE
+from tinyvlm.decoders import DECODERS
+from tinyvlm.evaluation import plots
+from tinyvlm.evaluation.common import evaluation_mode
+from tinyvlm.evaluation.eval_vlm import evaluate_test, sample_lines, validate
+from tinyvlm.evaluation.reports import print_table
 from tinyvlm.projectors import PROJECTORS
+from tinyvlm.training.checkpoint import config_from, load_checkpoint, load_weights
+from tinyvlm.training.config import UserError, kwargs_for, option, refuse_unused, run_script
+from tinyvlm.training.config import validate as validate_config
+from tinyvlm.training.distributed import autocast
+from tinyvlm.training.files import read_log
+from tinyvlm.training.loop import Run, TrainConfig, open_dataset, with_seed
+from tinyvlm.training.optim import (
+    backward_and_step,
+    configure_optimizers,
+    freeze,
+    lr_schedule,
+    set_lr,
+)
 from tinyvlm.vision import VISION_ENCODERS
 from tinyvlm.vlm import VLM
 
@@ -34,65 +40,138 @@ STAGES = ("language", "align", "instruct")
 
 
 @dataclasses.dataclass
-class Config:
-    projector: str = option("qformer", "from vision tokens to image tokens", choices=tuple(PROJECTORS))
-    out: str = option("", "folder for the checkpoint, the log, the metrics and the pictures; if empty runs/vlm-PROJECTOR")
-    resume: bool = option(False, "go on from the last checkpoint in --out")
-    seed: int = option(0, "seed of the weights and of the training pictures", min=0, max=2**31)
-    device: str = option("auto", "auto, cpu, cuda or cuda:N")
-    clip: str = option("runs/clip", "checkpoint (or its folder) of train_clip.py that holds the encoder")
-    encoder_init: str = option("clip", "where the encoder's weights come from", choices=("clip", "random"))
+class Config(TrainConfig):
+    projector: str = option(
+        "qformer", "from vision tokens to image tokens", choices=tuple(PROJECTORS)
+    )
+    out: str = option("", "folder for all that is written; if empty runs/vlm-PROJECTOR")
+    clip: str = option("runs/clip", "checkpoint (or its folder) of train_clip.py, for the encoder")
+    encoder_init: str = option(
+        "clip", "where the encoder comes from", choices=("clip", "random")
+    )
+    encoder: str = option("stem", "a random encoder's kind", choices=tuple(VISION_ENCODERS))
+    encoder_dim: int = option(64, "a random encoder's width", min=8)
+    encoder_depth: int = option(2, "a random encoder's blocks", min=1)
+    encoder_heads: int = option(2, "a random encoder's attention heads", min=1)
+    image_size: int = option(
+        56, "a random encoder's pictures, pixels a side, a multiple of 28", min=28, max=448
+    )
     steps: int = option(1500, "optimizer steps of all stages", min=1)
-    stages: str = option("language,align,instruct", "which stages, in order, separated by commas")
-    shares: str = option("0.43,0.07,0.50", "each stage's share of the steps, separated by commas; they add up to 1")
-    train_language: str = option("decoder.*", "patterns of the parameters that stage language trains, separated by commas")
+    stages: str = option("language,align,instruct", "which stages, in order, by commas")
+    shares: str = option("0.43,0.07,0.50", "each stage's share of the steps; 1 in all")
+    train_language: str = option("decoder.*", "patterns of what stage language trains, by commas")
     train_align: str = option("projector.*", "the same for stage align")
     train_instruct: str = option("*", "the same for stage instruct")
     batch_size: int = option(32, "pictures in a step", min=1)
     questions: int = option(9, "questions about each picture", min=1, max=64)
-    blind: int = option(1, "how many of them are asked without the picture, which makes the blind model honest", min=0)
+    blind: int = option(
+        1, "how many of them without the picture, which makes the blind model honest", min=0
+    )
     lr: float = option(1e-3, "AdamW's learning rate", min=0.0, max=1.0)
-    muon_lr: float = option(1.5e-2, "Muon's learning rate, for convolutions and the matrices inside the blocks", min=0.0, max=1.0)
-    weight_decay: float = option(0.01, "weight decay of AdamW's matrices", min=0.0, max=1.0)
     warmup: int = option(30, "steps until the full learning rate, in each stage", min=0)
-    world: str = option("default", "default (1 to 3 objects), full (1 to 6), zipf or friends (not all is equally frequent)", choices=tuple(WORLDS))
-    held_out: int = option(0, "colour-shape pairs (of each colour) that training never shows", min=0, max=4)
-    num_queries: int = option(32, "queries of the Q-Former", min=1, max=196, alias="--queries")
+    num_queries: int = option(
+        32, "queries of the Q-Former", min=1, max=196, alias="--queries"
+    )
+    decoder: str = option("gpt", "decoder", choices=tuple(DECODERS))
     dim: int = option(128, "width of the decoder", min=8)
     depth: int = option(4, "blocks of the decoder", min=1)
     heads: int = option(4, "attention heads of the decoder", min=1)
-    log_every: int = option(10, "steps between lines of the log", min=1)
     eval_every: int = option(200, "steps between validations (and saves)", min=1)
-    eval_items: int = option(250, "minimal pairs of each question family, and twice as many captions, in the final test", min=1)
+    eval_items: int = option(
+        250, "test: minimal pairs of each question family, and twice as many captions", min=1
+    )
 
 
-def build_model(config, encoder):
-    """A fresh VLM. `encoder`: the vision encoder's name and sizes. Each part is initialised from the seed by itself,
-    so that runs with different projectors share encoder and decoder to the last bit."""
-    try:
-        sizes = {k: encoder[k] for k in ("image_size", "dim", "depth", "heads")}
-        vision = loop.with_seed(lambda: VISION_ENCODERS[encoder["encoder"]](**sizes), config.seed)
-        decoder = loop.with_seed(lambda: GPT(vocab_size=tokenizer.size, dim=config.dim, depth=config.depth, heads=config.heads), config.seed + 1)
-        projector = PROJECTORS[config.projector]
-        own = projector_kwargs(projector, num_queries=config.num_queries)
-        shape = dict(vision_dim=vision.dim, text_dim=config.dim, num_patches=vision.num_tokens)
-        return VLM(vision, loop.with_seed(lambda: projector(**shape, **own), config.seed + 2), decoder)
-    except ValueError as error:
-        raise UserError(f"{error}; change the sizes")
+def main(config):
+    """Train, test, save: returns what metrics.json holds ({} in all but the first process)."""
+    config, stages = check_settings(config)
+    with Run(config, "vlm") as run:
+        # 1. Data and model, fresh or from where the run goes on.
+        encoder, encoder_weights = load_encoder(config, run)
+        data = open_vqa_dataset(config, encoder, run.device)
+        model = build_model(config, encoder, data).to(run.device)
+        if run.finished:
+            return run.finished
+        if run.saved:
+            load_weights(model, run.saved["model"], run.folder / "last.pt")
+        elif encoder_weights is not None:
+            load_weights(model.vision, encoder_weights, config.clip)
+        for stage in stages:
+            freeze(model, stage.trained)  # do its patterns match anything?
+        run.say(f"{model.projector.num_tokens} image tokens, projector {config.projector}")
+
+        # 2. The loop, stage after stage: picture (or words), projector, decoder, loss, step.
+        for step in run.steps():
+            stage = next(stage for stage in stages if step < stage.end)
+            if step in (run.first_step, stage.first):  # a stage begins, or goes on
+                optimizers, ddp_model = begin_stage(run, model, stage, step)
+            set_lr(optimizers, stage.lr_share(step, config.warmup))
+            indices = step * config.batch_size + np.arange(config.batch_size)
+            batch = data.vqa_batch("train", run.dist.shard(indices), not stage.text_only)
+            with autocast(run.device):
+                losses, aux_loss = ddp_model(batch, text_only=stage.text_only)
+            # The mean over all words of the whole batch, whichever process they are in.
+            words = run.dist.all_reduce_sum((batch.labels != IGNORE).sum())
+            loss = losses.sum() * run.dist.size / words + aux_loss
+            backward_and_step(optimizers, model, loss, step)
+            run.after_step(
+                step, loss, model=model, optimizers=optimizers, more=dict(encoder=encoder),
+                images=0 if stage.text_only else config.batch_size,
+                validate=lambda: validate_stage(model, data, stage),
+                stage=stage.name,
+            )  # fmt: skip
+
+        # 3. The test split: table, pictures, metrics.
+        if not run.dist.is_main:
+            return {}
+        table, numbers = evaluate_test(model, data, config.eval_items)
+        print_table("test split", table)
+        draw_samples(model, data, run.folder / "samples.png")
+        plots.curves(read_log(run.folder), run.folder / "curves.png")
+        return run.finish(numbers)
 
 
-def projector_kwargs(projector, **given):
-    """Those of the given settings that the projector has. UserError if another one was changed from its default."""
-    known = inspect.signature(projector).parameters
-    defaults = {f.name: f.default for f in dataclasses.fields(Config)}
-    for name, value in given.items():
-        if name not in known and value != defaults[name]:
-            raise UserError(f"this projector has no setting --{name}; leave it out or choose another --projector")
-    return {name: value for name, value in given.items() if name in known}
+# ---------------------------------------------------------------- settings and stages
+
+
+def check_settings(config):
+    """The config, complete, and its stages. UserError if the settings make no sense."""
+    config = validate_config(config)
+    config = dataclasses.replace(config, out=config.out or f"runs/vlm-{config.projector}")
+    if config.blind >= config.questions:
+        hint = "give more --questions or --blind 0"
+        raise UserError(f"--blind {config.blind} leaves no question with a picture; {hint}")
+    stages = parse_stages(config)
+    left_out = [f"train_{name}" for name in STAGES if name not in [s.name for s in stages]]
+    refuse_unused(config, left_out, f"with --stages {config.stages}")
+    if config.encoder_init == "random":
+        refuse_unused(config, ["clip"], "with --encoder-init random")
+    else:
+        names = ["encoder", "encoder_dim", "encoder_depth", "encoder_heads", "image_size"]
+        refuse_unused(config, names, "but with --encoder-init random (CLIP has its own)")
+    return config, stages
+
+
+@dataclasses.dataclass
+class Stage:
+    """Steps first .. end - 1 of a run; trained: patterns of the parameters that it trains."""
+
+    name: str
+    first: int
+    end: int
+    trained: list
+
+    @property
+    def text_only(self):
+        """Words that describe the picture stand in its place."""
+        return self.name == "language"
+
+    def lr_share(self, step, warmup):
+        return lr_schedule(step - self.first, self.end - self.first, warmup)
 
 
 def parse_stages(config):
-    """The stages of a run: [(name, first step, end, patterns)]. UserError if the settings make no sense."""
+    """The stages of a run: [Stage]. UserError if the settings make no sense."""
     names, shares = config.stages.split(","), config.shares.split(",")
     for name in names:
         if name not in STAGES:
@@ -101,181 +180,121 @@ def parse_stages(config):
         shares = [float(share) for share in shares]
     except ValueError:
         raise UserError(f"--shares is {config.shares!r}; give numbers such as 0.3,0.1,0.6")
-    if len(shares) != len(names) or not abs(sum(shares) - 1) < 1e-6 or not min(shares) > 0:
-        raise UserError(f"--shares {config.shares} does not fit --stages {config.stages}; give one positive share a stage, 1 in all")
+    fits = len(shares) == len(names) and abs(sum(shares) - 1) < 1e-6 and min(shares) > 0
+    if not fits:
+        what = f"--shares {config.shares} does not fit --stages {config.stages}"
+        raise UserError(f"{what}; give one positive share a stage, 1 in all")
     ends = [round(config.steps * sum(shares[: k + 1])) for k in range(len(names))]
-    patterns = [getattr(config, "train_" + name).split(",") for name in names]
-    return [(name, first, end, list(p)) for name, first, end, p in zip(names, [0] + ends, ends, patterns)]
+    patterns = [getattr(config, f"train_{name}").split(",") for name in names]
+    return [Stage(*row) for row in zip(names, [0, *ends[:-1]], ends, patterns, strict=True)]
+
+
+def begin_stage(run, model, stage, step):
+    """What a stage trains: its optimizers and the model that shares gradients."""
+    freeze(model, stage.trained)
+    config = run.config
+    optimizers = configure_optimizers(model, config.lr, config.muon_lr, config.weight_decay)
+    if step > stage.first:
+        run.load_optimizers(optimizers)
+    run.describe(model, optimizers, title=f"stage {stage.name}")
+    return optimizers, run.dist.wrap_ddp(model, find_unused=stage.text_only)
+
+
+# ---------------------------------------------------------------- data and model
+
+
+def open_vqa_dataset(config, encoder, device):
+    size = encoder["image_size"]
+    numbers = dict(num_questions=config.questions, num_blind=config.blind)
+    return open_dataset(config, image_size=size, device=device, **numbers)
+
+
+def load_encoder(config, run):
+    """The encoder's kind and sizes, and its weights: from the CLIP checkpoint, or None.
+
+    None: they are random, or those of the checkpoint that the run goes on from.
+    """
+    if run.saved:
+        return run.saved["encoder"], None
+    if config.encoder_init == "random":
+        sizes = dict(dim="encoder_dim", depth="encoder_depth", heads="encoder_heads")
+        kind = VISION_ENCODERS[config.encoder]
+        sizes = kwargs_for(kind, config, sizes | dict(image_size="image_size"))
+        return dict(encoder=config.encoder, **sizes), None
+    saved = load_checkpoint(config.clip, "clip")
+    clip = saved["config"]
+    if clip["held_out"] != config.held_out:
+        what = f"--held-out is {config.held_out}, {config.clip} has {clip['held_out']}"
+        raise UserError(f"{what}; train CLIP with the same")
+    if clip["dataset"] != config.dataset:
+        hint = f"for one of this data set: python train_clip.py --dataset {config.dataset}"
+        run.say(f"note: the encoder of {config.clip} knows {clip['dataset']}; {hint}")
+    weights = {
+        name.removeprefix("vision."): tensor
+        for name, tensor in saved["model"].items()
+        if name.startswith("vision.")
+    }
+    kind = VISION_ENCODERS[clip["encoder"]]
+    given = {name: clip[name] for name in ("image_size", "dim", "depth", "heads")}
+    return dict(encoder=clip["encoder"], **kwargs_for(kind, None, {}, **given)), weights
+
+
+def build_model(config, encoder, data):
+    """A fresh VLM. encoder: the vision encoder's kind and sizes.
+
+    Each part is initialised from the seed by itself, so that runs with different projectors share
+    encoder and decoder to the last bit. UserError for sizes that do not go together.
+    """
+    sizes = {name: size for name, size in encoder.items() if name != "encoder"}
+    make_decoder, make_projector = DECODERS[config.decoder], PROJECTORS[config.projector]
+    decoder_sizes = {name: name for name in ("dim", "depth", "heads")}
+    given = kwargs_for(make_decoder, config, decoder_sizes, vocab_size=data.tokenizer.size)
+    try:
+        vision = with_seed(lambda: VISION_ENCODERS[encoder["encoder"]](**sizes), config.seed)
+        decoder = with_seed(lambda: make_decoder(**given), config.seed + 1)
+        own = kwargs_for(
+            make_projector,
+            config,
+            dict(num_queries="num_queries"),
+            pooled_dim=vision.pooled_dim,
+            label_token_ids=data.label_token_ids,
+        )
+        shape = dict(
+            vision_dim=vision.dim, text_dim=decoder.dim, num_patches=vision.num_tokens
+        )
+        projector = with_seed(lambda: make_projector(**shape, **own), config.seed + 2)
+        return VLM(vision, projector, decoder)
+    except ValueError as error:
+        raise UserError(f"{error}; change the sizes")
 
 
 def load_model(saved, path, device):
-    """The content of a checkpoint -> the model, in evaluation mode, and the config it was trained with. UserError if they do not fit this code."""
-    config = checkpoint.config_from(Config, saved["config"], path)
-    model = build_model(config, saved["encoder"])
-    checkpoint.load_weights(model, saved["model"], path)
-    return model.to(device).eval(), config
+    """The content of a checkpoint -> the model, in evaluation mode, the config it was trained with,
+    and its data set. UserError if they do not fit this code."""
+    config = validate_config(config_from(Config, saved["config"], path))
+    data = open_vqa_dataset(config, saved["encoder"], device)
+    model = build_model(config, saved["encoder"], data)
+    load_weights(model, saved["model"], path)
+    return model.to(device).eval(), config, data
 
 
-def main(config):
-    """Train, test, save: returns what metrics.json holds ({} in all but the first of several processes)."""
-    # 1. Processes, folder, world, encoder.
-    entered = time.time()
-    check(config)
-    dist = distributed.Distributed(config.device)
-    device = dist.device
-    config = dataclasses.replace(config, out=config.out or f"runs/vlm-{config.projector}")
-    if config.blind >= config.questions:
-        raise UserError(f"--blind {config.blind} leaves no question with a picture; give more --questions or --blind 0")
-    stages = parse_stages(config)
-    dist.shard(np.arange(config.batch_size))  # does it divide?
-    folder = checkpoint.open_folder(config.out, lock=dist.is_main)
-    saved = checkpoint.load_checkpoint(folder / "last.pt", "vlm") if config.resume else None
-    encoder, weights = (saved["encoder"], None) if saved else load_encoder(config)
-    model = build_model(config, encoder)
-    if weights:
-        checkpoint.load_weights(model.vision, weights, config.clip)
-    for _, _, _, patterns in stages:
-        optim.freeze(model, patterns)
-    model = model.to(device)
-    data = VQADataset(loop.build_world(config), config.seed, encoder["image_size"], device, config.questions, config.blind)
-
-    # 2. A run that is to go on.
-    start, best, seconds, seeing, wall = 0, -1.0, 0.0, 0.0, 0.0
-    if saved:
-        checkpoint.check_resume(config, saved["config"], ("out", "resume", "device", "log_every", "eval_every", "eval_items"), folder / "last.pt")
-        checkpoint.load_weights(model, saved["model"], folder / "last.pt")
-        start, best, [seconds, seeing, wall] = saved["step"], saved["best"], checkpoint.read_times(folder, "seconds", "seeing", "wall")
-        if start == config.steps and (folder / "metrics.json").exists():
-            print(f"{folder / 'last.pt'} is finished ({start} steps); nothing to do")
-            checkpoint.unlock(folder)
-            return json.loads((folder / "metrics.json").read_text())
-    if dist.is_main:
-        print(f"{sum(p.numel() for p in model.parameters()):,} parameters on {device}; {config.world} world; {model.projector.num_tokens} image tokens")
-
-    # 3. The loop, stage after stage: picture (or words), projector, decoder, loss, step.
-    stopping = False
-    with loop.progress_bar(config.steps, start, "vlm", dist.is_main) as progress, loop.GracefulStop() as stop:
-        for step in range(start, config.steps):
-            stage, first, end, patterns = next(s for s in stages if step < s[2])
-            if step in (start, first):  # a stage begins, or goes on
-                optim.freeze(model, patterns)
-                optimizers = optim.configure_optimizers(model, config.lr, config.muon_lr, config.weight_decay)
-                shared = dist.wrap_ddp(model)
-                if step > first:
-                    checkpoint.load_optimizers(optimizers, saved["optimizers"], folder / "last.pt")
-            began, is_language = time.time(), stage == "language"
-            optim.set_lr(optimizers, optim.lr_schedule(step - first, end - first, config.warmup))
-            indices = dist.shard(step * config.batch_size + np.arange(config.batch_size))
-            batch = data.batch("train", indices, with_pixels=not is_language)
-            with distributed.autocast(device):
-                losses, aux_loss = shared(batch, text_only=is_language)
-            # The mean over all words of the whole batch, whichever process they are in.
-            loss = losses.sum() * dist.size / dist.all_reduce_sum(batch.loss_mask.sum()) + aux_loss
-            optim.backward_and_step(optimizers, list(model.parameters()), loss, step)
-            if dist.is_main and step == start:  # from here on it is this run's folder: a run that cannot even begin leaves an older one as it was
-                checkpoint.start_run(folder, config, start)
-            took = time.time() - began
-            seconds, seeing = seconds + took, seeing + took * (not is_language)
-
-            done, stopping = step + 1, dist.any_rank(stop.caught is not None)
-            mean = dist.all_reduce_sum(loss).item() / dist.size
-            progress.set_postfix_str(f"{stage}, loss {mean:.3f}, {config.batch_size / took:.0f} {'texts/s' if is_language else 'images/s'}", refresh=False)
-            progress.update()
-            is_last, is_best = done == config.steps, False
-            if dist.is_main and (done % config.log_every == 0 or is_last):
-                checkpoint.append_log(folder, done, stage=stage, loss=mean)
-            if dist.is_main and not is_language and (done % config.eval_every == 0 or is_last):  # before a picture was seen there is nothing to say
-                scores = validate(model, data)
-                checkpoint.append_log(folder, done, **scores)
-                is_best, best = scores["val_vqa"] > best, max(scores["val_vqa"], best)
-            if dist.is_main and (done % config.eval_every == 0 or is_last or stopping):
-                checkpoint.write_times(folder, seconds=seconds, seeing=seeing, wall=wall + time.time() - entered)
-                state = dict(model=model, optimizers=optimizers, encoder=encoder, best=best)
-                checkpoint.save_checkpoint(folder, is_best, kind="vlm", config=config, step=done, **state)
-            if stopping:
-                break
-    if stopping or stop.caught:
-        dist.shutdown()  # the first process has saved before anybody goes
-        raise loop.stopped(stop.caught, done)
-
-    # 4. The test split: table, metrics, pictures.
-    result = {}
-    if dist.is_main:
-        rows, numbers = evaluate_test(model, data, config)
-        loop.print_table("test split", rows)
-        seen = sum(end - first for stage, first, end, _ in stages if stage != "language") * config.batch_size
-        show_samples(model, data, folder / "samples.png")
-        wall += time.time() - entered  # with validation, tests and pictures
-        result = dict(seconds=round(seconds, 1), wall_seconds=round(wall, 1), images_per_second=round(seen / max(seeing, 1e-9), 1), **numbers)
-        checkpoint.write_metrics(folder, result)
-        plots.curves(checkpoint.read_log(folder), folder / "curves.png")
-        print(f"{wall:.0f} s, of which {seconds:.0f} s of training, {result['images_per_second']:.0f} images/s; {folder}/samples.png shows what it says")
-    checkpoint.unlock(folder)
-    dist.shutdown()
-    return result
+# ---------------------------------------------------------------- validation and samples
 
 
-def load_encoder(config):
-    """The encoder's name and sizes, and its weights: from the CLIP checkpoint, or None for random ones."""
-    if config.encoder_init == "random":
-        return dict(encoder="stem", image_size=56, dim=64, depth=2, heads=2), None
-    saved = checkpoint.load_checkpoint(config.clip, "clip")
-    if saved["config"]["held_out"] != config.held_out:
-        raise UserError(f"--held-out is {config.held_out}, {config.clip} has {saved['config']['held_out']}; train CLIP with the same")
-    if saved["config"]["world"] != config.world:
-        print(f"note: the encoder of {config.clip} knows the {saved['config']['world']} world; for one of this world: python train_clip.py --world {config.world}")
-    weights = {name[len("vision.") :]: w for name, w in saved["model"].items() if name.startswith("vision.")}
-    return {k: saved["config"][k] for k in ("encoder", "image_size", "dim", "depth", "heads")}, weights
+def validate_stage(model, data, stage, items=64):
+    """The training loss on validation pictures, and scores once pictures are seen."""
+    with evaluation_mode(model):
+        batch = data.vqa_batch("val", np.arange(items), not stage.text_only)
+        losses, _ = model(batch, text_only=stage.text_only)
+        val_loss = losses.sum() / (batch.labels != IGNORE).sum()
+    scores = {} if stage.text_only else validate(model, data)
+    return dict(val_loss=val_loss.item()) | scores
 
 
-# ---------------------------------------------------------------- tests and samples
-
-
-def validate(model, data):
-    """Validation, a small one."""
-    model.eval()
-    predictor = VLMPredictor(model, data.world, data.image_size, data.device)
-    captions, _, _ = evaluate_captions(predictor, data.world, data.seed, "val", 64)
-    families, _ = evaluate_vqa(predictor, data.world, data.seed, "val", questions.FAMILIES, 24)
-    model.train()
-    return dict(val_fact_f1=captions["fact_f1"].value, val_exact_caption=captions["exact_caption"].value, val_vqa=macro_mean(families, 0).value)
-
-
-def evaluate_test(model, data, config):
-    """Captions by facts and answers by family: rows for the table and a flat dict for metrics.json."""
-    model.eval()
-    predictor = VLMPredictor(model, data.world, data.image_size, data.device)
-    captions, _, _ = evaluate_captions(predictor, data.world, data.seed, "test", 2 * config.eval_items)
-    families, _ = evaluate_vqa(predictor, data.world, data.seed, "test", questions.FAMILIES, config.eval_items)
-    model.train()
-    rows = [metrics.table_row(name.replace("_", " "), captions[name]) for name in ("fact_f1", "fact_recall", "exact_caption", "unparseable", "chair_i", "misdescribed_i")]
-    kept = ("fact_f1", "fact_precision", "fact_recall", "exact_caption", "unparseable", "chair_i", "chair_s", "misdescribed_i", "misdescribed_s")
-    numbers = {name: captions[name].value for name in kept}
-    for family, (seeing, blind, *_) in families.items():
-        rows.append(metrics.table_row(f"VQA {family}", seeing, f"blind {blind.value:.3f}"))
-        numbers[f"vqa_{family}"], numbers[f"vqa_blind_{family}"] = seeing.value, blind.value
-    seeing, blind = macro_mean(families, 0), macro_mean(families, 1)
-    rows += [metrics.table_row("VQA, mean of families", seeing), metrics.table_row("the same without picture", blind)]
-    return rows, numbers | dict(vqa=seeing.value, vqa_blind=blind.value, vqa_chance=seeing.chance)
-
-
-@torch.no_grad()
-def show_samples(model, data, path, items=8):
-    """A page of test pictures with what the model says of them, judged against the scene."""
-    model.eval()
-    indices = np.arange(0, 4 * items, 4)
-    scenes = sample(data.world, data.seed, "test", indices)
-    pixels = render(data.world, scenes, data.image_size, data.device)
-    image_embeds = encode_images(model, pixels)
-    rows, answers = questions.sample_questions(data.world, data.seed, "test", indices, scenes.objects, questions.FAMILIES, 3)
-    lines = [[plots.mark_caption(c, s)] for c, s in zip(generate_text(model, image_embeds, [""] * items), scenes.objects)]
-    for q in range(3):
-        asked = grammar.texts(grammar.render_question(rows[:, q]))
-        wanted = grammar.texts(grammar.render_answer(rows[:, q], answers[:, q]))
-        for line, question, said, right in zip(lines, asked, generate_text(model, image_embeds, asked), wanted):
-            line.append([(question + " ", None), (said, said == right)])
-    plots.save_image_grid(pixels, lines, path)
-    model.train()
+def draw_samples(model, data, path, items=8):
+    """A page of test pictures and what the model says of them, judged against the scene."""
+    pictures = data.split("test").take(4 * np.arange(items))
+    plots.save_image_grid(pictures.pixels(), sample_lines(model, data, pictures), path)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,14 @@ class Tokenizer:
             end = match.end()
         return ids + spell(text[end:])
 
+    def encode_batch(self, texts):
+        """Strings -> rows of ids, [PAD] at the ends: n lists of one length."""
+        return pad_rows([self.encode(text) for text in texts])
+
+    def encode_captions(self, texts):
+        """Strings -> rows `[BOS] words [EOS] [PAD]...`: n lists of one length."""
+        return pad_rows([[BOS, *self.encode(text), EOS] for text in texts])
+
     def decode(self, ids):
         """Ids -> the string; special tokens are left out. Bytes that are no UTF-8 become the replacement character."""
         pieces, spelled, after_word = [], bytearray(), False
@@ -57,3 +65,9 @@ def unspell(data):
         return data.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
         return data.decode("utf-8", "replace")
+
+
+def pad_rows(rows):
+    """Lists of ids -> lists of one length, [PAD] at the ends."""
+    width = max((len(row) for row in rows), default=0)
+    return [row + [PAD] * (width - len(row)) for row in rows]

@@ -6,24 +6,23 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tinyvlm.text import TextTower
-from tinyvlm.vision import VISION_ENCODERS
+from tinyvlm.layers import Head
 
 
 class CLIP(nn.Module):
-    """Radford et al., "Learning transferable visual models from natural language supervision" (2021)."""
+    """Vision encoder | text encoder -> one space; Radford et al., "Learning transferable visual
+    models from natural language supervision" (2021)."""
 
-    def __init__(self, *, encoder, image_size, dim, depth, heads, text_dim, text_depth, text_heads, vocab_size, embed_dim):
+    def __init__(self, vision, text, embed_dim):
         super().__init__()
-        self.vision = VISION_ENCODERS[encoder](image_size=image_size, dim=dim, depth=depth, heads=heads)
-        self.text = TextTower(vocab_size=vocab_size, dim=text_dim, depth=text_depth, heads=text_heads)
-        self.image_proj = nn.Linear(dim, embed_dim, bias=False)
-        self.text_proj = nn.Linear(text_dim, embed_dim, bias=False)
+        self.vision, self.text = vision, text
+        self.image_proj = Head(vision.pooled_dim, embed_dim, bias=False)
+        self.text_proj = Head(text.dim, embed_dim, bias=False)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     @property
     def scale(self):
-        """1 / temperature: starts at 1 / 0.07; `cap_scale` after each step keeps it at 100 or less."""
+        """1 / temperature: starts at 1 / 0.07; clamp_logit_scale keeps it at 100 or less."""
         return self.logit_scale.exp()
 
     @torch.no_grad()
@@ -37,7 +36,8 @@ class CLIP(nn.Module):
 
     def encode_image(self, pixels):
         """(b, 3, H, W) -> unit vectors (b, embed_dim)."""
-        return F.normalize(self.image_proj(self.vision(pixels)[1]), dim=-1)
+        _, pooled = self.vision(pixels)  # (b, pooled_dim)
+        return F.normalize(self.image_proj(pooled), dim=-1)
 
     def encode_text(self, tokens):
         """(b, t) -> unit vectors (b, embed_dim)."""

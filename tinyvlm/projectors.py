@@ -1,19 +1,23 @@
-"""Projectors: vision tokens (b, n, vision_dim) -> image tokens among words (b, num_tokens, text_dim), or words themselves (b, num_tokens), [PAD] for none.
+"""Projectors, from vision space to the language model's: PROJECTORS.
 
-One that has something to learn besides the decoder's loss has a `lesson(description)`, a scalar to add to the loss of its last forward.
+The contract: `__init__(*, vision_dim, text_dim, num_patches, **own)`, then the encoder's tokens
+(b, num_patches, vision_dim) and pooled vector (b, pooled_dim) -> image tokens among words,
+(b, .num_tokens, text_dim), or words themselves, token ids (b, .num_tokens), [PAD] for none.
+
+`own` are settings by name: the script gives a projector those that its `__init__` asks for, of
+pooled_dim, label_token_ids and the flags of train_vlm.py. One that has something to learn besides
+the decoder's loss has an `aux_loss(object_tokens)`, a scalar to add to the loss of its last forward.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from data.shapes import grammar
-from data.shapes.scene import COLOURS, SHAPES, SIZES
-from data.tokenizer import FIRST_WORD, PAD
-from tinyvlm.layers import MLP, Block, patch_centers, init_weights, sincos_2d
+from data.tokenizer import PAD
+from tinyvlm.layers import MLP, Block, init_weights, patch_centers, sincos_2d
 
 
-class Linear(nn.Module):
+class LinearProjector(nn.Module):
     """One matrix; LLaVA, Liu et al. (2023)."""
 
     def __init__(self, *, vision_dim, text_dim, num_patches):
@@ -22,8 +26,8 @@ class Linear(nn.Module):
         self.project = nn.Linear(vision_dim, text_dim)
         self.apply(init_weights)
 
-    def forward(self, tokens):
-        return self.project(tokens)
+    def forward(self, tokens, pooled):
+        return self.project(tokens)  # (b, n, vision_dim) -> (b, n, text_dim)
 
 
 class MLPProjector(nn.Module):
@@ -35,64 +39,72 @@ class MLPProjector(nn.Module):
         self.project = MLP(vision_dim, hidden=2 * text_dim, out=text_dim)
         self.apply(init_weights)
 
-    def forward(self, tokens):
-        return self.project(tokens)
+    def forward(self, tokens, pooled):
+        return self.project(tokens)  # (b, n, vision_dim) -> (b, n, text_dim)
 
 
 class QFormer(nn.Module):
     """Learned queries read the picture; BLIP-2, Li et al. (2023).
 
-    The queries start as the position codes of points spread over the picture, and queries and keys start with the same matrix, so that
-    at first each query reads around its own point (compare the anchor points of DETR's successors).
+    The queries start as the position codes of points spread over the picture, and queries and keys
+    start with the same matrix, so that at first each query reads around its own point (compare the
+    anchor points of DETR's successors).
     """
 
     def __init__(self, *, vision_dim, text_dim, num_patches, num_queries=32, depth=2):
         super().__init__()
         self.num_tokens = num_queries
+        # Heads about 32 wide.
+        heads = next(h for h in range(max(text_dim // 32, 1), 0, -1) if text_dim % h == 0)
         self.in_proj = nn.Linear(vision_dim, text_dim)
-        heads = next(h for h in range(max(text_dim // 32, 1), 0, -1) if text_dim % h == 0)  # about 32 wide
-        self.blocks = nn.ModuleList(Block(text_dim, heads, context_dim=text_dim) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            Block(text_dim, heads, context_dim=text_dim) for _ in range(depth)
+        )
         self.norm, self.out_proj = nn.LayerNorm(text_dim), nn.Linear(text_dim, text_dim)
         self.apply(init_weights)
         self.query_tokens = nn.Parameter(sincos_2d(r2_sequence(num_queries), text_dim))
-        side = round(num_patches**0.5)
-        self.register_buffer("pos_embed", sincos_2d(patch_centers(side), text_dim), persistent=False)
+        pos_embed = sincos_2d(patch_centers(num_patches), text_dim)
+        self.register_buffer("pos_embed", pos_embed, persistent=False)
         for block in self.blocks:
             block.cross.key_value.weight.data[:text_dim] = block.cross.query.weight.data
 
-    def forward(self, tokens):
-        context = self.in_proj(tokens) + self.pos_embed
-        x = self.query_tokens.expand(len(tokens), -1, -1)
+    def forward(self, tokens, pooled):
+        context = self.in_proj(tokens) + self.pos_embed  # (b, n, vision_dim) -> (b, n, text_dim)
+        x = self.query_tokens.expand(len(tokens), -1, -1)  # (b, queries, text_dim)
         for block in self.blocks:
             x = block(x, context)
         return self.out_proj(self.norm(x))
 
 
 class LabelBottleneck(nn.Module):
-    """The naive way, as a baseline: classify the picture, then let the language model talk about the labels.
+    """The naive way, as a baseline: classify the picture, let the language model talk about labels.
 
-    Each of 18 words (sizes, colours, shapes) is there or not, decided patch by patch; those that are there reach the decoder as the words they are, read with
-    its own embeddings. So it knows what occurs, but not what belongs to what, where, or how often. The classifier learns from its `lesson` alone, as in a
-    pipeline of two programs: no gradient of the decoder's loss comes through the decision.
+    Each label (a word that the data set names: sizes, colours, shapes) is there or not, decided
+    patch by patch; those that are there reach the decoder as the words they are, read with its own
+    embeddings. So it knows what occurs, but not what belongs to what, where, or how often. The
+    classifier learns from its aux_loss alone, as in a pipeline of two programs: no gradient of the
+    decoder's loss comes through the decision.
     """
 
-    LABELS = SIZES + COLOURS + SHAPES
-
-    def __init__(self, *, vision_dim, text_dim, num_patches):
+    def __init__(self, *, vision_dim, text_dim, num_patches, label_token_ids):
         super().__init__()
-        self.num_tokens = len(self.LABELS)
+        self.num_tokens = len(label_token_ids)
         self.classify = MLP(vision_dim, hidden=2 * text_dim, out=self.num_tokens)
         self.apply(init_weights)
-        self.register_buffer("label_token_ids", FIRST_WORD + torch.tensor([grammar.ID[label] for label in self.LABELS]), persistent=False)
+        self.register_buffer("label_token_ids", torch.tensor(label_token_ids), persistent=False)
 
-    def forward(self, tokens):
-        self.logits = self.classify(tokens).amax(1)  # (b, labels): what is anywhere is in the picture
+    def forward(self, tokens, pooled):
+        # What is anywhere is in the picture: (b, n, labels) -> (b, labels).
+        self.logits = self.classify(tokens).amax(1)
         return torch.where(self.logits > 0, self.label_token_ids, PAD)
 
     def aux_loss(self, object_tokens):
-        """How wrong the labels of the last forward are: binary cross-entropy. description: the true words, (b, m, w) tokens."""
-        there = (object_tokens[..., None] == self.label_token_ids).any(2).any(1)
-        return F.binary_cross_entropy_with_logits(self.logits.float(), there.float())
+        """How wrong the labels of the last forward are: binary cross-entropy.
+
+        object_tokens: the true words of each object, (b, m, w).
+        """
+        is_there = (object_tokens[..., None] == self.label_token_ids).any(2).any(1)  # (b, labels)
+        return F.binary_cross_entropy_with_logits(self.logits.float(), is_there.float())
 
 
 def r2_sequence(n):
@@ -101,4 +113,9 @@ def r2_sequence(n):
     return (0.5 + k * torch.tensor([0.7548776662466927, 0.5698402909980532])) % 1
 
 
-PROJECTORS = {"linear": Linear, "mlp": MLPProjector, "qformer": QFormer, "label": LabelBottleneck}
+PROJECTORS = {
+    "linear": LinearProjector,
+    "mlp": MLPProjector,
+    "qformer": QFormer,
+    "label": LabelBottleneck,
+}

@@ -2,8 +2,10 @@
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import nn
 
+from data.batch import IGNORE
 from data.tokenizer import BOS, EOS, PAD
 from tinyvlm.layers import patch_centers, sincos_2d
 
@@ -14,104 +16,153 @@ class VLM(nn.Module):
     def __init__(self, vision, projector, decoder):
         super().__init__()
         self.vision, self.projector, self.decoder = vision, projector, decoder
-        # Contrastive training needs no places, so the encoder's tokens may have lost theirs: they get them back.
-        pos_embed = sincos_2d(patch_centers(round(vision.num_tokens**0.5)), vision.dim)
+        # Contrastive training needs no places, so the encoder's tokens may have lost theirs: they
+        # get them back.
+        pos_embed = sincos_2d(patch_centers(vision.num_tokens), vision.dim)
         self.register_buffer("pos_embed", pos_embed, persistent=False)
 
+    # ------------------------------------------------------------ picture to image tokens
+
     def encode_patches(self, pixels):
-        """(b, 3, H, W) -> the encoder's tokens with their places (b, 196, vision dim)."""
-        return self.vision(pixels)[0] + self.pos_embed
+        """(b, 3, H, W) -> tokens with their places (b, patches, vision_dim), pooled (b, pooled_dim)."""
+        tokens, pooled = self.vision(pixels)
+        return tokens + self.pos_embed, pooled
+
+    def project(self, tokens, pooled):
+        """What encode_patches gives -> image_embeds (b, n, d), image_mask bool (b, n) or None.
+
+        A projector that says words, (b, n) token ids, is read as words are.
+        """
+        image_embeds = self.projector(tokens, pooled)
+        if image_embeds.is_floating_point():
+            return image_embeds, None
+        return self.embed_object_words(image_embeds[..., None])
 
     def encode_image(self, pixels):
-        """(b, 3, H, W) -> image tokens (b, n, d)."""
-        return self.project(self.encode_patches(pixels))
-
-    def project(self, tokens):
-        """The encoder's tokens (b, 196, vision dim) -> image tokens (b, n, d). A projector that says words is read as words are."""
-        said = self.projector(tokens)
-        return said if said.is_floating_point() else self.embed_object_words(said[..., None])[0]
+        """(b, 3, H, W) -> image_embeds (b, n, d), image_mask bool (b, n) or None (all are there)."""
+        return self.project(*self.encode_patches(pixels))
 
     def embed_object_words(self, object_tokens):
-        """Phrases, one for each object, as bags of words (b, m, 5 at most) in the place of the image tokens: (b, m, d), there (b, m)."""
-        spoken = (object_tokens != PAD)[..., None]
-        return (self.decoder.tok_embed(object_tokens) * spoken).sum(2), spoken.any(2)[..., 0]
+        """Each object's words (b, n, w), [PAD] for none -> their sums (b, n, d), image_mask (b, n).
 
-    def aux_loss(self, batch):
-        """What the projector has to learn besides the decoder's loss, about the pictures it saw last: a scalar, 0 for most projectors."""
-        has_one = hasattr(self.projector, "aux_loss")
-        return self.projector.aux_loss(batch.object_tokens) if has_one else torch.zeros((), device=batch.input_ids.device)
+        The language stage reads these in the place of the picture.
+        """
+        is_word = (object_tokens != PAD)[..., None]  # (b, n, w, 1)
+        image_embeds = (self.decoder.tok_embed(object_tokens) * is_word).sum(2)
+        return image_embeds, is_word.any(2)[..., 0]
 
-    def build_inputs_embeds(self, image_embeds, text, position):
-        """[BOS], prefix (b, n, d) and text (b, t) as one row of embeddings (b, 1 + n + t, d)."""
-        words = self.decoder.embed(F.pad(text, (1, 0), value=BOS), F.pad(position, (1, 0)))
-        return torch.cat([words[:, :1], image_embeds, words[:, 1:]], 1)
+    # ------------------------------------------------------------ training
 
     def forward(self, batch, text_only=False):
-        """What a training step needs: the loss of each text token (b, t), and the projector's lesson, a scalar.
+        """What a training step needs: each text token's loss (b, t) and the projector's aux_loss.
 
-        from_words: in the place of the picture stand words that describe it.
+        text_only: in the place of the picture stand words that describe it.
         """
-        image_embeds, image_mask = self.embed_object_words(batch.object_tokens) if text_only else (self.encode_image(batch.pixels), None)
-        return self.token_losses(image_embeds, image_mask, batch), torch.zeros((), device=image_embeds.device) if text_only else self.aux_loss(batch)
+        if text_only:
+            image_embeds, image_mask = self.embed_object_words(batch.object_tokens)
+            aux_loss = torch.zeros((), device=image_embeds.device)
+        else:
+            image_embeds, image_mask = self.encode_image(batch.pixels)
+            aux_loss = self.aux_loss(batch)
+        return self.token_losses(image_embeds, image_mask, batch), aux_loss
 
     def token_losses(self, image_embeds, image_mask, batch):
-        """Loss for each text token (b, t), 0 where `batch.learn` is False: natural-log cross-entropy.
+        """The loss of each text token (b, t), natural logarithm, 0 where there is no label.
 
-        prefix: (b, n, d) image tokens or words; there: (b, n) bool or None. The last prefix position predicts the first word.
+        The last image position predicts the first word.
         """
+        n = image_embeds.shape[1]
         x = self.build_inputs_embeds(image_embeds, batch.input_ids, batch.position_ids)
-        mask = packed_attention_mask(image_embeds.shape[1], image_mask, batch.segment_ids, batch.blind)
-        hidden = self.decoder(x, mask, skip_prefix=image_embeds.shape[1])[:, :-1]
-        loss = torch.zeros(batch.input_ids.shape, device=x.device)
-        logits = self.decoder.lm_head(hidden[batch.loss_mask])
-        loss[batch.loss_mask] = F.cross_entropy(logits.float(), batch.input_ids[batch.loss_mask], reduction="none")
-        return loss
+        mask = packed_attention_mask(n, image_mask, batch.segment_ids, batch.blind)
+        hidden = self.decoder(x, mask, skip_prefix=n)  # (b, 1 + t, d): h_n and the words
+        logits = self.decoder.lm_head(hidden[:, :-1])  # (b, t, v): position k predicts word k + 1
+        losses = F.cross_entropy(
+            rearrange(logits.float(), "b t v -> (b t) v"),
+            rearrange(batch.labels, "b t -> (b t)"),
+            ignore_index=IGNORE,
+            reduction="none",
+        )
+        return losses.view_as(batch.labels)
+
+    def aux_loss(self, batch):
+        """What the projector has to learn besides, about the pictures it saw last: a scalar."""
+        if hasattr(self.projector, "aux_loss"):
+            return self.projector.aux_loss(batch.object_tokens)
+        return torch.zeros((), device=batch.input_ids.device)
+
+    def build_inputs_embeds(self, image_embeds, input_ids, position_ids):
+        """[BOS], image_embeds (b, n, d) and text (b, t) as one row of embeddings (b, 1 + n + t, d)."""
+        input_ids, position_ids = F.pad(input_ids, (1, 0), value=BOS), F.pad(position_ids, (1, 0))
+        words = self.decoder.embed(input_ids, position_ids)  # (b, 1 + t, d)
+        return torch.cat([words[:, :1], image_embeds, words[:, 1:]], dim=1)
+
+    # ------------------------------------------------------------ generation
 
     @torch.no_grad()
-    def prefill(self, image_embeds, prompts):
-        """Read pictures and prompts: prefix (b, n, d), prompts (b * q, p) right-padded, perhaps empty -> hidden (b * q, d), caches, seen.
+    def prefill(self, image_embeds, prompts, image_mask=None):
+        """Read pictures and prompts: image_embeds (b, n, d), prompts (b * q, p) right-padded.
 
-        q prompts a picture, whose image tokens are read once (n = 0: no picture). hidden: at the end of each prompt, where its first answer
-        word is predicted. caches: keys and values of all that was read. seen: (b * q, 1 + n + p) bool, False for padding, so that a row says the
-        same alone and in a batch.
+        q prompts a picture, whose image tokens are read once (n = 0: no picture). Returns
+            last_hidden (b * q, d)  at each prompt's end, where its first answer word is predicted
+            kv_cache                keys and values of all that was read
+            attention_mask (b * q, 1 + n + p)  False for padding, so that a row says the same alone
+                                    and in a batch
         """
         b, n, _ = image_embeds.shape
-        rows, device = torch.arange(len(prompts), device=image_embeds.device), image_embeds.device
-        image_index = rows // (len(prompts) // b)
-        caches = self.decoder.init_kv_cache()
-        start = self.build_inputs_embeds(image_embeds, prompts.new_zeros(b, 0), prompts.new_zeros(b, 0))
-        last_hidden = self.decoder(start, torch.ones(1 + n, 1 + n, dtype=torch.bool, device=device).tril()[None, None], caches, skip_prefix=n)[image_index]
-        for cache in caches:
+        r, p = prompts.shape
+        device = image_embeds.device
+        image_index = torch.arange(r, device=device) // (r // b)
+        if image_mask is None:
+            image_mask = torch.ones(b, n, dtype=torch.bool, device=device)
+
+        # [BOS] and the image tokens, once for each picture.
+        nothing = prompts.new_zeros(b, 0)
+        x = self.build_inputs_embeds(image_embeds, nothing, nothing)  # (b, 1 + n, d)
+        mask = packed_attention_mask(n, image_mask, nothing, nothing.bool())
+        kv_cache = self.decoder.init_kv_cache()
+        hidden = self.decoder(x, mask, kv_cache, skip_prefix=n)[image_index]  # (r, 1, d)
+        for cache in kv_cache:
             cache.update({name: kept[image_index] for name, kept in cache.items()})
-        image_mask = prompts != PAD
-        attention_mask = torch.cat([torch.ones(len(rows), 1 + n, dtype=torch.bool, device=device), image_mask], 1)
-        p = prompts.shape[1]
+
+        # The prompts, each after its picture.
+        is_word = prompts != PAD  # (r, p)
+        start = F.pad(image_mask, (1, 0), value=True)[image_index]  # (r, 1 + n)
+        attention_mask = torch.cat([start, is_word], dim=1)
         if p:
-            causal = torch.ones(1 + n + p, 1 + n + p, dtype=torch.bool, device=device).tril()[1 + n :]
-            itself = torch.eye(1 + n + p, dtype=torch.bool, device=device)[1 + n :]  # no row is empty, not even one of padding
+            square = torch.ones(1 + n + p, 1 + n + p, dtype=torch.bool, device=device)
+            causal = square.tril()[1 + n :]  # (p, 1 + n + p)
+            itself = torch.eye(1 + n + p, dtype=torch.bool, device=device)[1 + n :]  # no empty row
             words = self.decoder.embed(prompts, torch.arange(p, device=device).expand_as(prompts))
-            last_hidden = torch.cat([last_hidden, self.decoder(words, (attention_mask[:, None, None] & causal) | itself, caches)], 1)
-        return last_hidden[rows, image_mask.sum(1)], caches, attention_mask
+            mask = (attention_mask[:, None, None] & causal) | itself
+            hidden = torch.cat([hidden, self.decoder(words, mask, kv_cache)], 1)  # (r, 1 + p, d)
+        last_hidden = hidden[torch.arange(r, device=device), is_word.sum(1)]
+        return last_hidden, kv_cache, attention_mask
 
     @torch.no_grad()
-    def generate(self, image_embeds, prompts, *, max_new_tokens, temperature=0.0, top_k=0, generator=None):
-        """Words after each prompt: prefix (b, n, d), prompts (b * q, p) as in `listen` -> tokens (b * q, <= max_new).
+    def generate(
+        self, image_embeds, prompts, *, max_new_tokens,
+        image_mask=None, temperature=0.0, top_k=0, generator=None,
+    ):  # fmt: skip
+        """Words after each prompt, as in prefill -> tokens (b * q, max_new_tokens or fewer).
 
-        Greedy at temperature 0, else sampled from the top_k (0: all). What follows [EOS] is [PAD].
+        Greedy at temperature 0, else sampled from the top_k (0: all). After [EOS] comes [PAD].
         """
-        last_hidden, caches, attention_mask = self.prefill(image_embeds, prompts)
-        length = (prompts != PAD).sum(1)
-        words, finished = [], torch.zeros(len(prompts), dtype=torch.bool, device=image_embeds.device)
+        last_hidden, kv_cache, attention_mask = self.prefill(image_embeds, prompts, image_mask)
+        length = (prompts != PAD).sum(1)  # (r,)
+        finished = torch.zeros_like(length, dtype=torch.bool)
+        words = []
         for step in range(max_new_tokens):
-            token = sample_token(self.decoder.lm_head(last_hidden).float(), temperature, top_k, generator).masked_fill(finished, PAD)
+            logits = self.decoder.lm_head(last_hidden).float()  # (r, v)
+            token = sample_token(logits, temperature, top_k, generator)
+            token = token.masked_fill(finished, PAD)  # (r,)
             words.append(token)
             finished = finished | (token == EOS)
             if finished.all() or step + 1 == max_new_tokens:
                 break
-            attention_mask = torch.cat([attention_mask, torch.ones_like(attention_mask[:, :1])], 1)
-            x = self.decoder.embed(token[:, None], (length + step)[:, None])
-            last_hidden = self.decoder(x, attention_mask[:, None, None], caches)[:, 0]
-        return torch.stack(words, 1)
+            attention_mask = F.pad(attention_mask, (0, 1), value=True)
+            x = self.decoder.embed(token[:, None], (length + step)[:, None])  # (r, 1, d)
+            last_hidden = self.decoder(x, attention_mask[:, None, None], kv_cache)[:, 0]
+        return torch.stack(words, dim=1)
 
 
 def sample_token(logits, temperature, top_k, generator):
@@ -124,25 +175,37 @@ def sample_token(logits, temperature, top_k, generator):
     return torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)[:, 0]
 
 
-def packed_attention_mask(n, image_mask, segment, blind):
-    """Who may look at whom in `[BOS] prefix text`: bool (b, 1, 1 + n + t, 1 + n + t).
+def packed_attention_mask(n, image_mask, segment_ids, blind):
+    """Who may look at whom in `[BOS] image text`: bool (b, 1, 1 + n + t, 1 + n + t).
 
-    Causal; a segment (b, t) of the text sees the start, the prefix and itself; where `blind` (b, t) it does not see
-    the prefix. Everybody sees [BOS] and itself, so that no row is empty.
+    image_mask: (b, n), False for image tokens that are not there, or None. segment_ids: (b, t).
+    blind: bool (b, t). For n = 3 of which h_3 is not there, a caption of two words and two
+    questions of two, the second one blind (rows look at columns, x = may look):
+
+                  BOS  h1 h2 h3   c1 c2   q1 a1   q2 a2
+            BOS    x   .  .  .    .  .    .  .    .  .
+            h1     x   x  .  .    .  .    .  .    .  .
+            h2     x   x  x  .    .  .    .  .    .  .
+            h3     x   x  x  x    .  .    .  .    .  .
+            c1     x   x  x  .    x  .    .  .    .  .      segment 1 sees the picture and itself
+            c2     x   x  x  .    x  x    .  .    .  .
+            q1     x   x  x  .    .  .    x  .    .  .      segment 2 sees no segment 1
+            a1     x   x  x  .    .  .    x  x    .  .
+            q2     x   .  .  .    .  .    .  .    x  .      blind: no picture
+            a2     x   .  .  .    .  .    .  .    x  x
+
+    Everybody sees [BOS] and itself, so that no row is empty.
     """
-    b, t = segment.shape
+    (b, t), device = segment_ids.shape, segment_ids.device
+    size = 1 + n + t
     if image_mask is None:
-        image_mask = torch.ones(b, n, dtype=torch.bool, device=segment.device)
-    number = F.pad(segment, (1 + n, 0))  # 0: start and prefix
-    same = number[:, :, None] == number[:, None, :]
-    is_start = torch.arange(1 + n + t, device=segment.device) == 0
-    readable = F.pad(image_mask, (1, t), value=False)[:, None, :] & ~F.pad(blind, (1 + n, 0))[:, :, None]
-    mask = (same & ~is_image_position(n, t, segment.device)) | readable | is_start
-    causal = torch.ones(1 + n + t, 1 + n + t, dtype=torch.bool, device=segment.device).tril()
-    diagonal = torch.eye(1 + n + t, dtype=torch.bool, device=segment.device)
-    return ((mask & causal) | diagonal)[:, None]
-
-
-def is_image_position(n, t, device):
-    k = torch.arange(1 + n + t, device=device)
-    return (k > 0) & (k <= n)
+        image_mask = torch.ones(b, n, dtype=torch.bool, device=device)
+    is_text = torch.arange(size, device=device) > n  # (size,)
+    segment = F.pad(segment_ids, (1 + n, 0))  # (b, size), 0 for [BOS] and image
+    sees_segment = (segment[:, :, None] == segment[:, None, :]) & is_text
+    is_readable = F.pad(image_mask, (1, t), value=False)  # (b, size)
+    sees_image = is_readable[:, None, :] & ~F.pad(blind, (1 + n, 0))[:, :, None]
+    is_start = torch.arange(size, device=device) == 0
+    causal = torch.ones(size, size, dtype=torch.bool, device=device).tril()
+    itself = torch.eye(size, dtype=torch.bool, device=device)
+    return ((sees_segment | sees_image | is_start) & causal | itself)[:, None]

@@ -4,12 +4,15 @@ A field says its help, and its bounds or choices where it has any:
 
     steps: int = option(1000, "optimizer steps", min=1)
 
-Unknown and abbreviated flags are errors, `--compile False` is one too (a switch is `--compile` or `--no-compile`).
+Unknown and abbreviated flags are errors, `--compile False` is one too (a switch is `--compile` or
+`--no-compile`).
 """
 
 import argparse
+import contextlib
 import dataclasses
 import difflib
+import inspect
 import math
 import os
 import signal
@@ -26,9 +29,16 @@ class Stopped(Exception):
     """A stop signal ended a run in good order: (text, exit code)."""
 
 
-def option(default, help, *, min=None, max=None, choices=None, positional=False, alias=None):
-    """A dataclass field with the help text, the bounds (inclusive) and the choices of its flag; alias: an older name of the flag; positional: it has no flag, its value stands alone."""
-    return dataclasses.field(default=default, metadata=dict(help=help, min=min, max=max, choices=choices, positional=positional, alias=alias))
+def option(
+    default, help, *, min=None, max=None, choices=None, alias=None, renamed=None, positional=False
+):
+    """A dataclass field with its help text, bounds (inclusive) and choices.
+
+    alias: an older name of the flag, still understood. renamed: {older value: today's}. positional:
+    it has no flag, its value stands alone.
+    """
+    metadata = dict(help=help, min=min, max=max, choices=choices, positional=positional)
+    return dataclasses.field(default=default, metadata=metadata | dict(alias=alias, renamed=renamed))
 
 
 class Parser(argparse.ArgumentParser):
@@ -36,45 +46,74 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message.replace(os.linesep, ' ')}; see --help")
 
 
+def flag_of(field):
+    return "--" + field.name.replace("_", "-")
+
+
 def parse(config_class, arguments, description):
     """Command-line arguments (a list of strings) -> a checked config. Raises UserError."""
-    parser = Parser(description=description, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = Parser(description=description, allow_abbrev=False, formatter_class=formatter)
     for field in dataclasses.fields(config_class):
-        flag, meta = "--" + field.name.replace("_", "-"), field.metadata
-        shown = meta["help"] + (f": {', '.join(map(str, meta['choices']))}" if meta["choices"] else "")
-        shown = f"{shown} (default: {field.default if field.default not in ('', ()) else 'none'})".replace("%", "%%")
-        if meta["positional"]:
-            parser.add_argument(field.name, nargs="?", default=field.default, help=shown, metavar=field.name.upper())
-        elif field.type is tuple:
-            parser.add_argument(flag, nargs="+", default=field.default, help=shown, metavar=field.name.upper())
-        elif field.type is bool:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=field.default, help=shown)
-        else:
-            parser.add_argument(flag, *[meta["alias"]] * bool(meta["alias"]), type=field.type, default=field.default, help=shown, metavar=field.type.__name__.upper())
+        add_argument(parser, field)
     known, unknown = parser.parse_known_args(arguments)
     if unknown:
-        raise UserError(f"unknown argument {unknown[0]!r}{did_you_mean(unknown[0], flags_of(config_class))}; see --help")
-    return validate(config_class(**{name: tuple(v) if isinstance(v, list) else v for name, v in vars(known).items()}))
+        hint = did_you_mean(unknown[0], flags_of(config_class))
+        raise UserError(f"unknown argument {unknown[0]!r}{hint}; see --help")
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in vars(known).items()}
+    return validate(config_class(**values))
+
+
+def add_argument(parser, field):
+    """One field's flag."""
+    meta, name = field.metadata, field.name.upper()
+    text = meta["help"] + (f": {', '.join(map(str, meta['choices']))}" if meta["choices"] else "")
+    default = field.default if field.default not in ("", ()) else "none"
+    text = f"{text} (default: {default})".replace("%", "%%")
+    flags = [flag_of(field)] + [meta["alias"]] * bool(meta["alias"])
+    common = dict(default=field.default, help=text)
+    if meta["positional"]:
+        parser.add_argument(field.name, nargs="?", metavar=name, **common)
+    elif field.type is tuple:
+        parser.add_argument(*flags, nargs="+", metavar=name, **common)
+    elif field.type is bool:
+        parser.add_argument(*flags, action=argparse.BooleanOptionalAction, **common)
+    else:
+        metavar = field.type.__name__.upper()
+        parser.add_argument(*flags, dest=field.name, type=field.type, metavar=metavar, **common)
 
 
 def validate(config):
-    """Raise UserError if a field is out of its bounds; returns the config."""
+    """The config, with renamed values as they are called today. UserError if one is out of bounds."""
+    renamed = {
+        field.name: field.metadata["renamed"][getattr(config, field.name)]
+        for field in dataclasses.fields(config)
+        if getattr(config, field.name) in (field.metadata["renamed"] or {})
+    }
+    config = dataclasses.replace(config, **renamed)
     for field in dataclasses.fields(config):
-        value, meta, flag = getattr(config, field.name), field.metadata, "--" + field.name.replace("_", "-")
+        value, meta, flag = getattr(config, field.name), field.metadata, flag_of(field)
         if field.type is float and not math.isfinite(value):
             raise UserError(f"{flag} is {value}; give a finite number")
         if meta["min"] is not None and value < meta["min"]:
-            raise UserError(f"{flag} is {value}; give at least {meta['low']}")
+            raise UserError(f"{flag} is {value}; give at least {meta['min']}")
         if meta["max"] is not None and value > meta["max"]:
-            raise UserError(f"{flag} is {value}; give at most {meta['high']}")
+            raise UserError(f"{flag} is {value}; give at most {meta['max']}")
         if meta["choices"] and value not in meta["choices"]:
-            raise UserError(f"{flag} is {value!r}{did_you_mean(value, meta['choices'])}; choose one of {', '.join(map(str, meta['choices']))}")
+            hint = did_you_mean(value, meta["choices"])
+            choices = ", ".join(map(str, meta["choices"]))
+            raise UserError(f"{flag} is {value!r}{hint}; choose one of {choices}")
     return config
 
 
 def flags_of(config_class):
-    names = [(f.name.replace("_", "-"), f.type) for f in dataclasses.fields(config_class) if not f.metadata["positional"]]
-    return ["--" + name for name, _ in names] + ["--no-" + name for name, kind in names if kind is bool]
+    """All flags of a config, aliases and --no-... included."""
+    flags = []
+    for field in dataclasses.fields(config_class):
+        if not field.metadata["positional"]:
+            flags += [flag_of(field)] + [field.metadata["alias"]] * bool(field.metadata["alias"])
+            flags += [flag_of(field).replace("--", "--no-", 1)] * (field.type is bool)
+    return flags
 
 
 def did_you_mean(word, known):
@@ -82,8 +121,42 @@ def did_you_mean(word, known):
     return f" (did you mean {close[0]}?)" if close else ""
 
 
+def is_changed(config, name):
+    """Has this setting another value than its default?"""
+    [default] = [f.default for f in dataclasses.fields(config) if f.name == name]
+    return getattr(config, name) != default
+
+
+def refuse_unused(config, names, why):
+    """UserError if one of these settings, which can have no effect here, was changed."""
+    for name in names:
+        if is_changed(config, name):
+            flag = "--" + name.replace("_", "-")
+            raise UserError(f"{flag} has no effect {why}; leave it out")
+
+
+def kwargs_for(variant, config, settings, **given):
+    """The keyword arguments that a variant (a class) asks for.
+
+    settings: {argument: name of the config's setting}, given: others. UserError if a setting was
+    changed that the variant does not have.
+    """
+    asked = inspect.signature(variant).parameters
+    for argument, name in settings.items():
+        if argument not in asked:
+            refuse_unused(config, [name], f"with {variant.__name__}")
+    given = given | {argument: getattr(config, name) for argument, name in settings.items()}
+    return {name: value for name, value in given.items() if name in asked}
+
+
+# ---------------------------------------------------------------- scripts and their ends
+
+
 def run_script(main, config_class, description):
     """Parse sys.argv, call main(config), and turn what goes wrong into one line and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # what a terminal cannot show becomes "?"
+            stream.reconfigure(errors="replace")
     try:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_sigterm)
@@ -98,10 +171,19 @@ def run_script(main, config_class, description):
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except Exception as error:  # whatever else: one line for people, the traceback for TINYVLM_DEBUG=1
-        out_of_memory = isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
-        hint = "try a smaller --batch-size (or fewer --items)" if out_of_memory else "TINYVLM_DEBUG=1 shows the traceback"
-        exit_with_error(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}; {hint}", 1)
+    except Exception as error:  # whatever else: one line for people
+        exit_with_error(describe_failure(error), 1)
+
+
+def describe_failure(error):
+    """One line that says what failed and what to do."""
+    text = " ".join(str(error).split())[:300]
+    phrases = ("out of memory", "can't allocate memory")
+    if isinstance(error, MemoryError) or any(phrase in text for phrase in phrases):
+        hint = "try a smaller --batch-size (or fewer --items)"
+    else:
+        hint = "TINYVLM_DEBUG=1 shows the traceback"
+    return f"{type(error).__name__}: {text}; {hint}"
 
 
 def on_sigterm(number, frame):
@@ -113,5 +195,6 @@ def exit_with_error(message, code):
     if os.environ.get("TINYVLM_DEBUG") == "1":
         traceback.print_exc()
     rank = os.environ.get("RANK", "0")
-    print(f"error: {message}" if rank == "0" else f"error: process {rank}: {message}", file=sys.stderr)
+    who = "" if rank == "0" else f"process {rank}: "
+    print(f"error: {who}{message}", file=sys.stderr)
     sys.exit(code)

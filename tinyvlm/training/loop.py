@@ -1,68 +1,273 @@
-"""What stands around a training loop, and never a loop: stop signals, seeds, what is shown."""
+"""What stands around a training loop, and never a step of it: settings, files, clock, stops."""
 
+import contextlib
 import dataclasses
 import signal
 import sys
 import threading
+import time
 
 import torch
+from tqdm import tqdm
 
-from data.shapes.scene import WORLDS
-from tinyvlm.training.config import Stopped, UserError
+from data.dataset import DATASETS, OLDER_NAMES
+from tinyvlm.training import files
+from tinyvlm.training.checkpoint import (
+    checkpoint_file,
+    differences,
+    load_checkpoint,
+    load_optimizers,
+    save_checkpoint,
+)
+from tinyvlm.training.config import Stopped, UserError, option
+from tinyvlm.training.distributed import Distributed
+from tinyvlm.training.optim import describe_optimizers
 
-
-class GracefulStop:
-    """Ctrl-C and SIGTERM wait for the end of a step: `with StopSignals() as stop`, then ask `stop.caught`. A second Ctrl-C does not wait."""
-
-    def __enter__(self):
-        self.caught, self.before = None, {}
-        if threading.current_thread() is threading.main_thread():
-            self.before = {number: signal.signal(number, self.catch) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def catch(self, number, frame):
-        if number == self.caught == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.caught = self.caught or number  # SIGTERM often comes twice, from the system and from torchrun
-
-    def __exit__(self, *error):
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
+# What a run that goes on may change.
+MAY_DIFFER = (
+    "out", "resume", "overwrite", "device", "log_every", "eval_every", "eval_items", "clip",
+)  # fmt: skip
 
 
-def stopped(number, step):
-    """What to raise after a stop signal, when step `step` is done and saved."""
-    return Stopped(f"stopped after step {step}, which is saved; go on with --resume", 128 + (number or signal.SIGTERM))
+@dataclasses.dataclass
+class TrainConfig:
+    """The settings that both training scripts share."""
+
+    out: str = option("", "folder for the checkpoint, the log, the metrics and the pictures")
+    resume: bool = option(False, "go on from the last checkpoint in --out")
+    overwrite: bool = option(False, "replace the run that is in --out")
+    seed: int = option(0, "seed of the weights and of the training pictures", min=0, max=2**31)
+    device: str = option("auto", "auto, cpu, mps (Apple's), cuda or cuda:N")
+    dataset: str = option(
+        "shapes",
+        "1 to 3 objects, -full 1 to 6, -zipf and -cooccurrence where not all is equally frequent",
+        choices=tuple(DATASETS),
+        alias="--world",
+        renamed=OLDER_NAMES,
+    )
+    held_out: int = option(
+        0, "colour-shape pairs (of each colour) that training never shows", min=0, max=4
+    )
+    muon_lr: float = option(
+        1.5e-2, "Muon's learning rate, for convolutions and inner matrices", min=0.0, max=1.0
+    )
+    weight_decay: float = option(
+        0.01, "weight decay of matrices, convolutions and heads", min=0.0, max=1.0
+    )
+    log_every: int = option(10, "steps between lines of the log", min=1)
+
+
+def open_dataset(config, **settings):
+    """The data set that --dataset names. UserError if the settings do not go together."""
+    try:
+        return DATASETS[config.dataset](held_out=config.held_out, seed=config.seed, **settings)
+    except ValueError as error:
+        raise UserError(f"--dataset {config.dataset} --held-out {config.held_out}: {error}")
 
 
 def with_seed(make, seed):
-    """make() with torch's generators seeded and put back afterwards, so that each part's weights depend on `seed` alone."""
+    """make() with torch's generators seeded and put back afterwards.
+
+    So each part's weights depend on `seed` alone.
+    """
     with torch.random.fork_rng(devices=[]):  # weights are made on the CPU
         torch.manual_seed(seed)
         return make()
 
 
-def build_world(config):
-    """The world that a script's settings name: World. UserError if they do not go together."""
-    try:
-        return dataclasses.replace(WORLDS[config.world], held_out=config.held_out)
-    except ValueError as error:
-        raise UserError(f"--world {config.world} --held-out {config.held_out}: {error}")
+class Run:
+    """A run in its folder: `with Run(config, "clip") as run`, then load, start, steps, finish.
+
+    Holds the processes, the folder's lock, the clock, the progress bar and the stop signals, and
+    lets go of all of them however the context ends. Only the first process writes and prints.
+    """
+
+    def __init__(self, config, kind):
+        self.config, self.kind = config, kind
+        self.stack = contextlib.ExitStack()
+        self.saved = None  # the checkpoint that the run goes on from
+        self.clock = dict(seconds=0.0, image_seconds=0.0, images=0, wall=0.0)
+
+    def __enter__(self):
+        with contextlib.ExitStack() as stack:
+            self.dist = stack.enter_context(Distributed(self.config.device))
+            self.device, self.t_start = self.dist.device, time.time()
+            self.folder = files.make_folder(self.config.out)
+            if self.dist.is_main:
+                stack.enter_context(files.locked(self.folder))
+            self.look_into_folder()
+            self.stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error):
+        return self.stack.__exit__(*error)
+
+    def look_into_folder(self):
+        """Load what is to go on; refuse to replace another run unless that is asked for."""
+        config, path = self.config, self.folder / "last.pt"
+        older = files.read_json(self.folder / "config.json")
+        if config.resume:
+            self.saved = load_checkpoint(path, self.kind)
+            other = differences(config, self.saved["config"], MAY_DIFFER)
+            if other:
+                hint = "give the same, or leave out --resume"
+                raise UserError(f"{path} was trained with other settings ({'; '.join(other)}); {hint}")
+            times = files.read_json(self.folder / "times.json")
+            self.clock |= {name: times[name] for name in self.clock if name in times}
+        elif (path.exists() or (self.folder / "metrics.json").exists()) and not config.overwrite:
+            other = differences(config, older, MAY_DIFFER)
+            other = f"other settings ({'; '.join(other)})" if other else "these settings"
+            hint = "name another --out, or go on with --resume, or replace it with --overwrite"
+            raise UserError(f"{self.folder} holds a run with {other}; {hint}")
+
+    @property
+    def first_step(self):
+        return self.saved["step"] if self.saved else 0
+
+    @property
+    def finished(self):
+        """What metrics.json holds, if this run has nothing left to do; else None."""
+        metrics = files.read_json(self.folder / "metrics.json")
+        if not self.saved or self.first_step < self.config.steps or not metrics:
+            return None
+        path = checkpoint_file(self.folder)
+        self.say(f"{path} is finished ({self.first_step} steps); nothing to do")
+        return metrics
+
+    def load_optimizers(self, optimizers):
+        """Put them back to where the run goes on."""
+        if self.saved:
+            load_optimizers(optimizers, self.saved["optimizers"], self.folder / "last.pt")
+
+    def say(self, text):
+        """Print, in the first process alone, and above the progress bar."""
+        if self.dist.is_main:
+            tqdm.write(text)
+
+    def describe(self, model, optimizers, title="training"):
+        """What is trained: a line for the model and one for each group of parameters."""
+        numbers = sum(p.numel() for p in model.parameters())
+        lines = [f"{title}: {numbers:,} parameters on {self.device}, of which learn"]
+        self.say("\n".join(lines + describe_optimizers(optimizers)))
+
+    # ------------------------------------------------------------ the steps
+
+    def steps(self):
+        """The steps that are left, each seeded by (seed, step), with a progress bar."""
+        config = self.config
+        with contextlib.ExitStack() as loop:
+            self.stop = loop.enter_context(GracefulStop())
+            self.bar = loop.enter_context(
+                progress_bar(config.steps, self.first_step, self.kind, self.dist.is_main)
+            )
+            self.stack.push(loop.pop_all())
+        for step in range(self.first_step, config.steps):
+            torch.manual_seed(step_seed(config.seed, step, self.dist.rank))
+            self.t0 = time.time()
+            yield step
+        self.bar.close()
+        self.stop.restore()
+
+    def after_step(self, step, loss, *, model, optimizers, validate, images, more=None, **log):
+        """Everything that follows a step: clock, bar, log, validation, save, stop.
+
+        loss: a scalar tensor, averaged over the processes for the log. validate: () -> {name:
+        number}. images: pictures that the step saw. more: what a checkpoint holds besides. log:
+        more for the log's line. Raises Stopped after a stop signal, when all is saved.
+        """
+        config, next_step = self.config, step + 1
+        if self.dist.is_main and step == self.first_step:
+            # From here on it is this run's folder: one that cannot even begin leaves it as it was.
+            files.start_run(self.folder, config, step)
+        self.count_time(images)
+        stopping = self.dist.any_rank(self.stop.caught is not None)
+        mean = self.dist.all_reduce_sum(loss).item() / self.dist.size
+        self.show_progress(mean, images, log.get("stage", ""))
+        is_last = next_step == config.steps
+        is_eval = next_step % config.eval_every == 0 or is_last
+        if self.dist.is_main:
+            if next_step % config.log_every == 0 or is_last:
+                files.append_log(self.folder, next_step, **log, loss=mean)
+            if is_eval:
+                files.append_log(self.folder, next_step, **validate())
+            if is_eval or stopping:
+                self.save(next_step, model, optimizers, more or {})
+        if stopping or (is_last and self.dist.any_rank(self.stop.caught is not None)):
+            text = f"stopped after step {next_step}, which is saved; go on with --resume"
+            raise Stopped(text, 128 + (self.stop.caught or signal.SIGTERM))
+
+    def count_time(self, images):
+        self.dt = time.time() - self.t0
+        self.clock["seconds"] += self.dt
+        self.clock["images"] += images
+        self.clock["image_seconds"] += self.dt * (images > 0)
+
+    def show_progress(self, loss, images, stage):
+        rate, unit = (images or self.config.batch_size) / self.dt, "images" if images else "texts"
+        stage = f"{stage}, " if stage else ""
+        self.bar.set_postfix_str(f"{stage}loss {loss:.3f}, {rate:.0f} {unit}/s", refresh=False)
+        self.bar.update()
+
+    def save(self, step, model, optimizers, more):
+        wall = self.clock["wall"] + time.time() - self.t_start
+        times = self.clock | dict(wall=wall)
+        files.write_json(self.folder / "times.json", {k: round(v, 2) for k, v in times.items()})
+        save_checkpoint(
+            self.folder, kind=self.kind, config=self.config, step=step,
+            model=model, optimizers=optimizers, **more,
+        )  # fmt: skip
+
+    # ------------------------------------------------------------ the end
+
+    def finish(self, numbers):
+        """Write metrics.json: numbers and times; returns what it holds."""
+        clock = self.clock
+        wall = clock["wall"] + time.time() - self.t_start  # with validation, test and pictures
+        rate = clock["images"] / max(clock["image_seconds"], 1e-9)
+        result = dict(seconds=clock["seconds"], wall_seconds=wall, images_per_second=rate)
+        result = {name: round(value, 1) for name, value in result.items()} | numbers
+        files.write_json(self.folder / "metrics.json", result)
+        times = f"{wall:.0f} s, of which {clock['seconds']:.0f} s of training, {rate:.0f} images/s"
+        print(f"{times}; {self.folder}/samples.png and curves.png show what it learned")
+        return result
+
+
+def step_seed(seed, step, rank):
+    """A seed for whatever a step draws (dropout, say): the same when a run is resumed."""
+    return (seed * 0x9E3779B1 + step * 0x85EBCA77 + rank * 0xC2B2AE3D) % 2**32
+
+
+class GracefulStop:
+    """Ctrl-C and SIGTERM wait for the end of a step: `with GracefulStop() as stop`, then ask
+    `stop.caught`. A second Ctrl-C does not wait."""
+
+    def __enter__(self):
+        self.caught, self.before = None, {}
+        if threading.current_thread() is threading.main_thread():
+            signals = (signal.SIGINT, signal.SIGTERM)
+            self.before = {number: signal.signal(number, self.catch) for number in signals}
+        return self
+
+    def catch(self, number, frame):
+        if number == self.caught == signal.SIGINT:
+            raise KeyboardInterrupt
+        # SIGTERM often comes twice, from the system and from torchrun.
+        self.caught = self.caught or number
+
+    def restore(self):
+        """Signals do again what they did before."""
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+        self.before = {}
+
+    def __exit__(self, *error):
+        self.restore()
 
 
 def progress_bar(total, start, label, shown=True):
     """tqdm; where the output is no terminal, a line every half minute."""
-    from tqdm import tqdm
-
     pause = 0.5 if sys.stderr.isatty() else 30
-    return tqdm(total=total, initial=start, desc=label, unit="step", dynamic_ncols=True, mininterval=pause, disable=not shown)
-
-
-def print_table(title, rows):
-    """rows: [(name, value, interval or None, items, what it means)]."""
-    print(f"\n{title}")
-    print(f"  {'':28}{'value':>8}  {'95 % interval':>17}{'items':>8}")
-    for name, value, interval, items, meaning in rows:
-        span = f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
-        print(f"  {name:28}{value:8.3f}  {span:>17}{items:>8}  {meaning}")
-    print()
+    return tqdm(
+        total=total, initial=start, desc=label, unit="step",
+        dynamic_ncols=True, mininterval=pause, disable=not shown,
+    )  # fmt: skip

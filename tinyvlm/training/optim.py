@@ -6,50 +6,90 @@ import math
 import torch
 from torch import nn
 
+from tinyvlm.layers import Head
 from tinyvlm.training.config import UserError
 
 
 def freeze(model, trained):
-    """Train the parameters whose names match one of the patterns (fnmatch, "projector.*"), freeze all others.
+    """Train the parameters whose names match one of the patterns, freeze all others.
 
-    Raises UserError if a pattern matches nothing.
+    trained: fnmatch patterns such as "projector.*". UserError if a pattern matches nothing.
     """
     names = [name for name, _ in model.named_parameters()]
     for pattern in trained:
         if not fnmatch.filter(names, pattern):
-            tops = sorted({name.split(".")[0] + ".*" for name in names})
-            raise UserError(f"the pattern {pattern!r} matches no parameter; the parts are {', '.join(tops)}")
+            tops = ", ".join(sorted({name.split(".")[0] + ".*" for name in names}))
+            raise UserError(f"the pattern {pattern!r} matches no parameter; the parts are {tops}")
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(any(fnmatch.fnmatch(name, pattern) for pattern in trained))
 
 
 def lr_schedule(step, steps, warmup, flat=0.5):
-    """Share of the full learning rate at a step: linear warm-up, flat until `flat` of the steps, then linear to 5 %."""
+    """Share of the full learning rate at a step: linear warm-up, flat until `flat` of the steps,
+    then linear to 5 %."""
     rise = min(1.0, (step + 1) / max(warmup, 1))
     fall = max(0.0, (step / steps - flat) / (1 - flat))
     return rise * (1 - 0.95 * fall)
 
 
+# ---------------------------------------------------------------- parameter groups
+
+
+def param_group(module, name):
+    """Which group a module's own parameter is in, by the kind of the module.
+
+    "muon": matrices and convolutions inside a model. "decay": AdamW with weight decay, for heads
+    and for depthwise filters, which are no matrices. "no decay": AdamW without, for norms, biases,
+    embeddings and what a module holds as a bare parameter (queries, class tokens, a temperature).
+    """
+    if name != "weight" or not isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
+        return "no decay"
+    if isinstance(module, Head) or getattr(module, "groups", 1) > 1:
+        return "decay"
+    return "muon"
+
+
+def param_groups(model):
+    """Every trained parameter in exactly one group: {group: [parameters]}."""
+    groups = {"muon": [], "decay": [], "no decay": []}
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.requires_grad:
+                groups[param_group(module, name)].append(parameter)
+    grouped = [id(p) for parameters in groups.values() for p in parameters]
+    trained = {id(p) for p in model.parameters() if p.requires_grad}
+    assert len(grouped) == len(set(grouped)) and set(grouped) == trained, "not in one group each"
+    return groups
+
+
 def configure_optimizers(model, lr, muon_lr, weight_decay):
-    """Muon for convolutions, the matrices inside blocks and those of projectors, AdamW for the rest; norms, biases, embeddings, temperature do not decay."""
-    groups = {"muon": [], "decayed": [], "plain": []}
-    for name, p in model.named_parameters():
-        if p.requires_grad:
-            groups[param_group(name, p)].append(p)
-    made = [Muon(groups["muon"], lr=muon_lr)] if groups["muon"] else []
-    adam = [dict(params=groups["decayed"], weight_decay=weight_decay), dict(params=groups["plain"], weight_decay=0.0)]
-    made.append(torch.optim.AdamW(adam, lr=lr, betas=(0.9, 0.98)))
-    for optimizer in made:
+    """Muon and AdamW over param_groups: a list of those that have something to train."""
+    groups = param_groups(model)
+    optimizers = []
+    if groups["muon"]:
+        optimizers.append(Muon(groups["muon"], lr=muon_lr, weight_decay=weight_decay))
+    adamw = [
+        dict(params=groups["decay"], weight_decay=weight_decay),
+        dict(params=groups["no decay"], weight_decay=0.0),
+    ]
+    if any(group["params"] for group in adamw):
+        optimizers.append(torch.optim.AdamW(adamw, lr=lr, betas=(0.9, 0.98)))
+    for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["full_lr"] = group["lr"]
-    return made
+    return optimizers
 
 
-def param_group(name, parameter):
-    if parameter.ndim < 2 or name.rsplit(".", 2)[-2] in ("tok_embed", "pos_embed") or name.endswith("query_tokens"):
-        return "plain"
-    inside = ".blocks." in name or name.startswith("projector.")
-    return "muon" if parameter.ndim == 4 or inside else "decayed"
+def describe_optimizers(optimizers):
+    """A line for each group that has parameters."""
+    return [
+        f"  {type(optimizer).__name__:6}{len(group['params']):4} tensors"
+        f"{sum(p.numel() for p in group['params']):>11,} numbers"
+        f"   rate {group['full_lr']:g}, weight decay {group['weight_decay']:g}"
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+        if group["params"]
+    ]
 
 
 def set_lr(optimizers, share):
@@ -58,55 +98,71 @@ def set_lr(optimizers, share):
             group["lr"] = group["full_lr"] * share
 
 
-def backward_and_step(optimizers, parameters, loss, step):
-    """Backward, clip the gradient's norm at 1, step. Raises RuntimeError, before any weight changes, if a number is not finite, and UserError if the
-    loss depends on nothing that is trained."""
+# ---------------------------------------------------------------- a step
+
+
+def backward_and_step(optimizers, model, loss, step):
+    """Backward, clip the gradient's norm at 1, step.
+
+    Raises RuntimeError, before any weight changes, if a number is not finite, and UserError if the
+    loss depends on nothing that is trained.
+    """
     if not loss.requires_grad:
-        raise UserError("the loss depends on nothing that is trained in this stage; train more, such as --train-language 'decoder.*'")
+        hint = "train more, such as --train-language 'decoder.*'"
+        raise UserError(f"the loss depends on nothing that is trained in this stage; {hint}")
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    norm = nn.utils.clip_grad_norm_([p for p in parameters if p.requires_grad], 1.0)
+    norm = nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
     if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
-        raise RuntimeError(f"the loss or its gradient is not finite at step {step}; nothing more was saved, try a smaller --lr")
+        hint = "nothing more was saved, try a smaller --lr"
+        raise RuntimeError(f"the loss or its gradient is not finite at step {step}; {hint}")
     for optimizer in optimizers:
         optimizer.step()
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose update is made orthogonal by five Newton-Schulz steps; Jordan et al., "Muon" (2024).
+    """Momentum whose update is made orthogonal by five Newton-Schulz steps; Jordan et al. (2024).
 
-    torch.optim.Muon does these steps in bfloat16, which a CPU without bfloat16 units does a hundred times slower; here they
-    run in the parameter's own type, and matrices of one shape run as one batch.
+    torch.optim.Muon does these steps in bfloat16, which a CPU without bfloat16 units does a hundred
+    times slower; here they run in the parameter's own type, and matrices of one shape run as one
+    batch. Weight decay is decoupled, as in AdamW.
     """
 
-    def __init__(self, params, lr=1e-2, momentum=0.95):
-        super().__init__(params, dict(lr=lr, momentum=momentum))
+    def __init__(self, params, lr=1e-2, momentum=0.95, weight_decay=0.0):
+        super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay))
 
     @torch.no_grad()
     def step(self):
         for group in self.param_groups:
-            by_shape = {}
+            by_shape = {}  # a convolution is a matrix, too
             for p in group["params"]:
                 if p.grad is not None:
-                    by_shape.setdefault(p.flatten(1).shape, []).append(p)  # a convolution is a matrix, too
+                    by_shape.setdefault(p.flatten(1).shape, []).append(p)
             for shape, params in by_shape.items():
-                updates = []
-                for p in params:
-                    velocity = self.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
-                    velocity.lerp_(p.grad, 1 - group["momentum"])
-                    updates.append(p.grad.lerp(velocity, group["momentum"]))  # Nesterov
+                nesterov = torch.stack([self.momentum(p, group["momentum"]) for p in params])
+                directions = zeropower_via_newtonschulz(nesterov.flatten(2))
                 scale = group["lr"] * max(1, shape[0] / shape[1]) ** 0.5
-                for p, direction in zip(params, zeropower_via_newtonschulz(torch.stack(updates).flatten(2))):
+                for p, direction in zip(params, directions, strict=True):
+                    p.mul_(1 - group["lr"] * group["weight_decay"])
                     p.sub_(direction.view_as(p), alpha=scale)
+
+    def momentum(self, p, momentum):
+        """The gradient with Nesterov's momentum, in the parameter's shape."""
+        velocity = self.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
+        velocity.lerp_(p.grad, 1 - momentum)
+        return p.grad.lerp(velocity, momentum)
 
 
 def zeropower_via_newtonschulz(g, steps=5):
-    """Roughly the nearest (semi-)orthogonal matrices to g (k, rows, columns): singular values land in 0.7 .. 1.2."""
-    tall = g.shape[1] > g.shape[2]
-    x = g.mT if tall else g
+    """Roughly the nearest (semi-)orthogonal matrices to g (k, rows, columns).
+
+    Singular values land in 0.7 .. 1.2.
+    """
+    is_tall = g.shape[1] > g.shape[2]
+    x = g.mT if is_tall else g
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(steps):
         a = x @ x.mT
         x = 3.4445 * x + (2.0315 * a @ a - 4.7750 * a) @ x
-    return x.mT if tall else x
+    return x.mT if is_tall else x

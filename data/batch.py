@@ -1,0 +1,91 @@
+"""What a data set hands to training: captions for CLIP, conversations for a VLM.
+
+A conversation is one packed row of text that holds a picture's caption and several questions:
+
+    input_ids    a small red circle and ... [EOS]  is there a ring ? no [EOS]  what colour is ... ? red [EOS]  [PAD]
+    segment_ids  1 1 1 1 ...                       2 2 2 2 2 2 2 2             3 3 ...                         0
+    labels       a small red circle and ... [EOS]  . . . . . . no [EOS]        . . ...           red [EOS]     .
+
+A dot is IGNORE (-100): no loss there. A label stands where its word stands; the position before it
+predicts it. A segment sees the picture and itself, no other segment, so that each question is asked
+as if it stood alone while the picture's tokens are paid for once (compare LLaVA's conversations,
+where later turns see earlier ones).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from data.tokenizer import EOS, FIRST_WORD, PAD
+
+IGNORE = -100  # the label that F.cross_entropy leaves out
+
+
+@dataclass
+class CaptionBatch:
+    """pixels: uint8 (b, 3, H, W). tokens: (b, t) `[BOS] caption [EOS] [PAD]...`.
+
+    is_match: bool (b, b), [i, j] = caption j is true of picture i.
+    """
+
+    pixels: torch.Tensor
+    tokens: torch.Tensor
+    is_match: torch.Tensor
+
+
+@dataclass
+class VLMBatch:
+    """pixels: uint8 (b, 3, H, W), or None where a stage sees none.
+
+    object_tokens: (b, m, w) the words of each object, [PAD] where there are fewer.
+    input_ids, segment_ids, position_ids, labels: (b, t), see the top of this file; position_ids
+    count from the start of each segment. blind: bool (b, t), where a segment must not see the picture.
+    """
+
+    pixels: torch.Tensor | None
+    object_tokens: torch.Tensor
+    input_ids: torch.Tensor
+    segment_ids: torch.Tensor
+    position_ids: torch.Tensor
+    labels: torch.Tensor
+    blind: torch.Tensor
+
+
+def to_tokens(word_ids, start=(), end=(EOS,)):
+    """Word ids (n, length), -1 at the ends -> tokens (n, start + length + end), [PAD] at the ends."""
+    ids = np.where(word_ids >= 0, word_ids + FIRST_WORD, -1)
+    n, length = len(ids), (ids >= 0).sum(1)
+    tokens = np.concatenate(
+        [np.tile(start, (n, 1)), ids, np.full((n, len(end)), -1)], axis=1
+    ).astype(np.int64)
+    for k, token in enumerate(end):
+        tokens[np.arange(n), len(start) + length + k] = token
+    return np.where(tokens < 0, PAD, tokens)
+
+
+def pack(segments, blind_from=None):
+    """Segments, in order, as one row of text for each picture.
+
+    segments: [(prompt word ids (b, p), target word ids (b, q)), ...]; those with a number above
+    `blind_from`, counted from 1, are blind. Returns input_ids, segment_ids, position_ids, labels,
+    blind: (b, t) each, t the longest row.
+    """
+    parts = []
+    for number, (prompt, target) in enumerate(segments, start=1):
+        prompt, target = to_tokens(prompt, end=()), to_tokens(target)
+        input_ids = np.concatenate([prompt, target], axis=1)
+        is_word = input_ids != PAD
+        labels = np.concatenate([np.full_like(prompt, IGNORE), target], axis=1)
+        is_blind = blind_from is not None and number > blind_from
+        parts.append((
+            input_ids,
+            is_word * number,
+            np.maximum(is_word.cumsum(1) - 1, 0),
+            np.where(is_word, labels, IGNORE),
+            is_word & is_blind,
+        ))  # fmt: skip
+    columns = [np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True)]
+    is_pad = columns[0] == PAD
+    order = is_pad.argsort(1, kind="stable")[:, : max((~is_pad).sum(1).max(), 1)]
+    return tuple(np.take_along_axis(column, order, 1) for column in columns)

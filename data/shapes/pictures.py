@@ -1,0 +1,90 @@
+"""Some pictures of the world, as evaluation knows them: pixels, words, and what is true of them."""
+
+import numpy as np
+
+from data.shapes import grammar, hard_negatives, truth
+from data.shapes.facts import judge_caption, mark_caption
+from data.shapes.render import render
+from data.shapes.scene import COLOUR, PLACE, SHAPE, SIZE
+
+COLUMNS = {"size": SIZE, "colour": COLOUR, "shape": SHAPE, "place": PLACE}
+
+
+class Pictures:
+    """Some pictures of a split and the truth about them: len(), and pictures[mask, indices or slice].
+
+    indices: (n,) sample numbers. cluster: (n,) the number of each one's minimal pair, which is what
+    a bootstrap over scenes draws.
+    """
+
+    def __init__(self, data, scenes, indices):
+        self.data, self.scenes, self.indices = data, scenes, np.asarray(indices)
+
+    def __len__(self):
+        return len(self.scenes.objects)
+
+    def __getitem__(self, keep):
+        scenes = hard_negatives.select(self.scenes, keep)
+        return Pictures(self.data, scenes, self.indices[keep])
+
+    @property
+    def cluster(self):
+        return self.indices // 2
+
+    def pixels(self):
+        """uint8 (n, 3, H, W) on the data set's device."""
+        return render(self.data.world, self.scenes, self.data.image_size, self.data.device)
+
+    def captions(self, omit=("place",)):
+        """Full captions but for the attributes in `omit` (of COLUMNS): n strings."""
+        columns = [COLUMNS[name] for name in omit]
+        return captions_of(truth.without(self.scenes.objects, *columns))
+
+    def is_match(self, captions):
+        """Which captions (c strings of the grammar) are true of which pictures: bool (n, c)."""
+        parts = np.array_split(np.arange(len(captions)), -(-len(captions) // 256))
+        phrases = stack_phrases([grammar.parse_caption(caption) for caption in captions])
+        return np.concatenate(
+            [truth.caption_truth(phrases[part], self.scenes.objects) for part in parts]
+        ).T
+
+    def judge(self, captions):
+        """Generated captions, one for each picture, fact by fact: n JudgedCaption."""
+        return [
+            judge_caption(caption, objects)
+            for caption, objects in zip(captions, self.scenes.objects, strict=True)
+        ]
+
+    def mark(self, captions):
+        """Captions as pieces of text for a page: n lists of (text, True, False or None)."""
+        return [
+            mark_caption(caption, objects)
+            for caption, objects in zip(captions, self.scenes.objects, strict=True)
+        ]
+
+    def answers(self, question):
+        """The right answers to one question: n strings, None where there is none to know."""
+        try:
+            row = grammar.parse(question, question=True)
+        except ValueError:
+            return [None] * len(self)
+        rows = np.tile(row, (len(self), 1))
+        codes = truth.answer(rows, self.scenes.objects)
+        words = grammar.texts(grammar.render_answer(rows, codes))
+        return [
+            None if code == truth.UNDECIDED else word
+            for code, word in zip(codes, words, strict=True)
+        ]
+
+
+def captions_of(phrases):
+    """Noun phrases (n, m, 4) -> n captions."""
+    return grammar.texts(grammar.caption(phrases))
+
+
+def stack_phrases(captions):
+    """Lists of noun phrases (m_i, 4) -> (n, m, 4), empty rows last."""
+    stacked = np.zeros((len(captions), max(map(len, captions)), 4), np.int64)
+    for row, phrases in zip(stacked, captions, strict=True):
+        row[: len(phrases)] = phrases
+    return stacked

@@ -1,0 +1,100 @@
+"""Hard negatives: false where they must be, true where they must be; no word gives them away."""
+
+import numpy as np
+import pytest
+
+from data.shapes import grammar, hard_negatives
+from data.shapes.facts import match_objects
+from data.shapes.hard_negatives import is_true, shapes_there
+from data.shapes.scene import COLOUR, PLACE, SHAPE, SIZE, WORLDS, checksum, sample
+
+WORLD = WORLDS["default"]
+# In which attributes, each taken as a bag, the two captions of a kind may differ.
+DIFFERENCES = {
+    "replace_object": [{SHAPE}],
+    "replace_attribute": [{COLOUR}, {SIZE}],
+    "replace_relation": [{PLACE}],
+    "swap_object": [set()],
+    "swap_attribute": [set()],
+    "add_object": [{SIZE, COLOUR, SHAPE, PLACE}],
+    "add_attribute": [{SIZE}],
+}
+
+
+def bag(noun_phrases, column):
+    values = noun_phrases[:, column]
+    return sorted(values[values > 0])
+
+
+@pytest.mark.parametrize("name", ["default", "full", "zipf"])
+@pytest.mark.parametrize("kind", hard_negatives.KINDS)
+def test_false_captions_are_false_and_differ_in_what_they_say(name, kind):
+    found = hard_negatives.sample_sugarcrepe(WORLDS[name], 0, "test", kind, 150)
+    scenes = found.scenes.objects
+    assert len(found.true) == len(found.false) == len(scenes) == 150
+    for true, false, objects in zip(found.true, found.false, scenes, strict=True):
+        assert match_objects(true[true[:, SHAPE] > 0], objects).all()
+        phrases = false[false[:, SHAPE] > 0]
+        assert not match_objects(phrases, objects).all()
+        caption = grammar.text(grammar.caption(false[None])[0])
+        assert (grammar.parse_caption(caption) == phrases).all()  # fluent
+        difference = {c for c in range(4) if bag(true, c) != bag(phrases, c)}
+        assert difference in DIFFERENCES[kind], (kind, difference)
+
+
+def is_complete_and_true(caption, scene):
+    """True if it is read as complete: it names as many objects as there are."""
+    return is_true(caption, scene) and (caption > 0).any(1).sum() == (scene > 0).any(1).sum()
+
+
+def bag_of_words(caption):
+    plain = caption.replace(" , ", " ").replace(" and ", " ").replace("an ", "a ")
+    return sorted(plain.split())
+
+
+@pytest.mark.parametrize("contrast", hard_negatives.CONTRASTS)
+def test_winoground_captions_are_true_of_their_own_picture_only(contrast):
+    found = hard_negatives.sample_winoground(WORLD, 0, "test", contrast, 120)
+    one, two, first, second = found
+    for here, there, a, b in zip(one.objects, two.objects, first, second, strict=True):
+        assert is_complete_and_true(a, here) and is_complete_and_true(b, there)
+        assert not is_complete_and_true(a, there) and not is_complete_and_true(b, here)
+    captions = (grammar.texts(grammar.caption(noun_phrases)) for noun_phrases in (first, second))
+    for a, b in zip(*captions, strict=True):  # the same words in another order
+        assert (bag_of_words(a) == bag_of_words(b)) == (contrast != "one_more_or_less")
+    for scenes in (one, two):
+        assert set(checksum(scenes.objects) % 4) == {3}  # still of the test split
+
+
+@pytest.mark.parametrize("kind", hard_negatives.NEGATIVES)
+@pytest.mark.parametrize("name", WORLDS)
+def test_pope_tells_nothing_by_words_alone_or_pictures_alone(name, kind):
+    scenes, shapes, there = hard_negatives.sample_pope(WORLDS[name], 0, "test", kind, 150)
+    present = shapes_there(scenes.objects)
+    assert shapes.shape == there.shape == (300, 2)
+    assert (np.take_along_axis(present, shapes - 1, 1) == there).all()
+    assert (there.sum(1) == 1).all()  # a picture alone: one question is right, one is wrong
+    square_shapes, square_there = shapes.reshape(150, 2, 2), there.reshape(150, 2, 2)
+    assert (square_shapes[:, 0] == square_shapes[:, 1]).all()  # neither do words, in each square
+    assert (square_there.sum(1) == 1).all()
+    assert len(np.unique(scenes.style, axis=0)) == 300  # no picture twice
+    assert len(set(shapes[~there].tolist())) > (6 if kind == "random" else 1)
+
+
+@pytest.mark.parametrize("kind", ["popular", "adversarial"])
+@pytest.mark.parametrize("name", WORLDS)
+def test_pope_asks_for_the_negative_that_its_kind_names(name, kind):
+    train = shapes_there(sample(WORLDS[name], 0, "train", np.arange(0, 8192, 2)).objects)
+    scenes, shapes, there = hard_negatives.sample_pope(WORLDS[name], 0, "test", kind, 150)
+    present, asked = shapes_there(scenes.objects), shapes[~there]
+    for shown, shape in zip(present, asked, strict=True):
+        absent = np.flatnonzero(~shown) + 1
+        beside = [
+            sum((train[:, s - 1] & train[:, k]).sum() for k in np.flatnonzero(shown))
+            for s in absent
+        ]
+        score = train.sum(0)[absent - 1] if kind == "popular" else beside
+        assert shape == absent[int(np.argmax(score))]
+    if name == "cooccurrence" and kind == "adversarial":  # what comes together is asked for
+        alone = present.sum(1) == 1
+        assert (((asked[alone] - 1) ^ 1) == present[alone].argmax(1)).mean() > 0.9

@@ -1,0 +1,89 @@
+"""Truth: what the arrays decide is what plain loops over objects decide."""
+
+import itertools
+
+import numpy as np
+
+from data.shapes.english import LINKS
+from data.shapes.scene import COLOUR, PLACE, SHAPE, SIZE, WORLDS, sample
+from data.shapes.truth import (
+    KIND,
+    KINDS,
+    LINK,
+    NO,
+    UNDECIDED,
+    WIDTH,
+    YES,
+    A,
+    B,
+    caption_truth,
+    truth,
+)
+
+COLUMNS = {"colour": COLOUR, "shape": SHAPE, "size": SIZE, "place": PLACE}
+
+
+def fits(noun, thing):
+    return all(n in (0, x) for n, x in zip(noun, thing, strict=True))
+
+
+def brute_force(row, scene):
+    """The truth of a statement, worked out by plain loops."""
+    objects = [tuple(o) for o in scene if o[SHAPE]]
+    a, b = ([o for o in objects if fits(row[noun], o)] for noun in (A, B))
+    kind, link = KINDS[row[KIND]], row[LINK]
+    if kind in ("existence", "content"):
+        return YES if a else NO
+    if kind == "count":
+        return YES if len(a) == link - 1 else NO
+    if kind == "compare":
+        return YES if len(a) > len(b) else NO
+    if kind == "relation":
+        return relation_by_hand(link, a[0], b[0]) if len(a) == len(b) == 1 else UNDECIDED
+    if len(a) != 1:
+        return UNDECIDED
+    return YES if a[0][COLUMNS[kind]] == link else NO
+
+
+def relation_by_hand(link, a, b):
+    (x, y), (u, v) = (((o[PLACE] - 1) % 3, (o[PLACE] - 1) // 3) for o in (a, b))
+    first, second = {1: (u, x), 2: (x, u), 3: (v, y), 4: (y, v)}[link]
+    return UNDECIDED if first == second else YES if first > second else NO
+
+
+def test_truth_against_brute_force():
+    rng = np.random.default_rng(0)
+    objects = sample(WORLDS["full"], 0, "train", np.arange(6000)).objects
+    rows = np.zeros((6000, WIDTH), np.int64)
+    rows[:, KIND] = rng.integers(0, len(KINDS), 6000)
+    for start in (1, 6):  # nouns mostly taken from the scene, so that all verdicts are frequent
+        size, *others = rng.integers(1, 3, 6000), *(rng.integers(1, 9, 6000) for _ in range(3))
+        anything = np.stack([size, *others], 1)
+        noun = np.where(rng.random((6000, 1)) < 0.7, objects[:, 0], anything)
+        rows[:, start : start + 3] = (noun * (rng.random((6000, 4)) < 0.5))[:, :3]
+    is_content = rows[:, KIND] == KINDS.index("content")
+    rows[:, 1 + PLACE] = np.where(is_content, objects[:, 0, PLACE], 0)
+    most = [min(len(LINKS[kind]), 4) for kind in rows[:, KIND]]
+    rows[:, LINK] = [rng.integers(1, n + 1) if n else 0 for n in most]
+    verdicts = truth(rows, objects)
+    by_hand = [brute_force(row, scene) for row, scene in zip(rows, objects, strict=True)]
+    assert (verdicts == by_hand).all()
+    assert np.bincount(verdicts, minlength=3).min() > 300
+
+
+def test_caption_truth_against_brute_force():
+    scenes = sample(WORLDS["default"], 0, "train", np.arange(60)).objects
+    noun_phrases = scenes.copy()
+    noun_phrases[..., PLACE] = 0
+    noun_phrases[::2, :, SIZE] = 0
+    noun_phrases[::3, 1:] = 0
+    table = caption_truth(noun_phrases, scenes)
+    for c, s in itertools.product(range(60), range(60)):
+        caption = [phrase for phrase in noun_phrases[c] if phrase.any()]
+        objects = [o for o in scenes[s] if o[SHAPE]]
+        possible = any(
+            all(fits(phrase, o) for phrase, o in zip(caption, chosen, strict=True))
+            for chosen in itertools.permutations(objects, len(caption))
+        )
+        assert table[c, s] == possible
+    assert table.diagonal().all()

@@ -1,0 +1,134 @@
+"""What several test files share: small models, a small batch, and scripts run as the shell does."""
+
+import contextlib
+import importlib
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from data.dataset import DATASETS
+from tinyvlm.clip import CLIP
+from tinyvlm.decoders import DECODERS
+from tinyvlm.projectors import PROJECTORS
+from tinyvlm.text import TEXT_ENCODERS
+from tinyvlm.training.config import kwargs_for, run_script
+from tinyvlm.vision import VISION_ENCODERS
+from tinyvlm.vlm import VLM
+
+ROOT = Path(__file__).parent.parent
+SCRIPTS = ("train_clip.py", "train_vlm.py", "sample.py", "evaluate.py")
+SMALL = dict(dim=16, depth=1, heads=1, text_dim=16, text_depth=1, text_heads=1, embed_dim=16)
+CLIP_ARGS = SMALL | dict(
+    device="cpu", steps=6, batch_size=8, eval_items=512, eval_every=2, log_every=1
+)
+VLM_ARGS = dict(
+    device="cpu",
+    steps=6,
+    batch_size=4,
+    dim=32,
+    depth=1,
+    heads=1,
+    shares="0.5,0.17,0.33",
+    eval_every=2,
+    eval_items=4,
+    log_every=1,
+)
+
+
+# ---------------------------------------------------------------- scripts
+
+
+def flags(**settings):
+    """Settings as command-line words."""
+    pairs = [("--" + name.replace("_", "-"), str(value)) for name, value in settings.items()]
+    return [word for pair in pairs for word in pair]
+
+
+def start(*words, **options):
+    """A script as a process of its own, its output kept."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | options.pop("env", {})
+    words = [str(ROOT / word) if word in SCRIPTS else str(word) for word in words]
+    options = dict(cwd=ROOT, text=True, env=environment) | options
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen([sys.executable, *words], **pipes, **options)
+
+
+def command(*words, **options):
+    """Run a script to its end: (exit code, stdout, stderr)."""
+    process = start(*words, **options)
+    stdout, stderr = process.communicate(timeout=300)
+    return process.returncode, stdout, stderr
+
+
+def in_process(*words):
+    """The same without a new process, which takes seconds: (exit code, stdout, stderr)."""
+    module = importlib.import_module(words[0].removesuffix(".py"))
+    stdout, stderr = io.StringIO(), io.StringIO()
+    arguments, sys.argv = sys.argv, list(map(str, words))
+    try:
+        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+            run_script(module.main, module.Config, module.__doc__)
+        code = 0
+    except SystemExit as end:
+        code = end.code
+    finally:
+        sys.argv = arguments
+    return code, stdout.getvalue(), stderr.getvalue()
+
+
+# ---------------------------------------------------------------- models and batches
+
+
+def shapes(**settings):
+    """The data set of the defaults."""
+    return DATASETS["shapes"](**settings)
+
+
+def small_vqa_batch(n, **settings):
+    """n training pictures, each with a caption and four questions, the last of them blind."""
+    return shapes(num_questions=4, **settings).vqa_batch("train", np.arange(n))
+
+
+def small_clip(seed=0):
+    torch.manual_seed(seed)
+    vision = VISION_ENCODERS["stem"](dim=32, depth=1, heads=1)
+    text = TEXT_ENCODERS["causal"](vocab_size=shapes().tokenizer.size, dim=32, depth=1, heads=1)
+    return CLIP(vision, text, embed_dim=64)
+
+
+def small_vlm(projector="qformer", seed=0, vision=None):
+    """Of width 32. projector: its name, or a class; vision: an encoder in the place of a stem."""
+    torch.manual_seed(seed)
+    vision = vision or VISION_ENCODERS["stem"](dim=32, depth=1, heads=1)
+    vocab_size = shapes().tokenizer.size
+    decoder = DECODERS["gpt"](vocab_size=vocab_size, dim=32, depth=2, heads=2)
+    made = small_projector(projector, vision.dim, 32, vision.num_tokens, vision.pooled_dim)
+    return VLM(vision, made, decoder)
+
+
+def small_projector(projector, vision_dim, text_dim, num_patches, pooled_dim):
+    """A projector by its name (or a class), with what it asks for beyond the three sizes."""
+    kind = PROJECTORS.get(projector, projector)
+    own = dict(num_queries=6, pooled_dim=pooled_dim, label_token_ids=shapes().label_token_ids)
+    own = kwargs_for(kind, None, {}, **own)
+    return kind(vision_dim=vision_dim, text_dim=text_dim, num_patches=num_patches, **own)
+
+
+def losses_of(model, batch):
+    """Each token's loss, (b, t), 0 where there is no label."""
+    return model(batch)[0]
+
+
+def every_parameter_learns(module, loss):
+    """Backward; the names of those that got no gradient, or one of zeros or that is not finite."""
+    loss.backward()
+    return [
+        name
+        for name, p in module.named_parameters()
+        if p.requires_grad and (p.grad is None or not p.grad.isfinite().all() or not p.grad.any())
+    ]

@@ -1,0 +1,75 @@
+"""CLIP: how it starts, its temperature, its towers."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import every_parameter_learns, shapes, small_clip
+from torch import nn
+
+from data.tokenizer import BOS, EOS, PAD
+from tinyvlm.clip import CLIP
+from tinyvlm.losses import LOSSES
+from tinyvlm.text import TEXT_ENCODERS
+
+pytestmark = pytest.mark.quick
+
+
+def test_clip_starts_as_it_should():
+    model, batch = small_clip(), shapes().caption_batch("train", np.arange(64))
+    assert math.isclose(model.scale.item(), 1 / 0.07, rel_tol=1e-6)
+    image, text, scale = model(batch.pixels, batch.tokens)
+    assert image.shape == text.shape == (64, 64)
+    assert torch.allclose(image.norm(dim=1), torch.ones(64))
+    assert torch.allclose(text.norm(dim=1), torch.ones(64))
+    loss = LOSSES["clip"](image, text, scale)
+    assert abs(loss.item() - math.log(64)) < 1.0
+    assert every_parameter_learns(model, loss) == []
+
+
+def test_the_temperature_is_capped_and_its_gradient_lives_on():
+    model = small_clip()
+    model.logit_scale.data.fill_(9.0)
+    model.clamp_logit_scale()
+    assert math.isclose(model.scale.item(), 100, rel_tol=1e-5)
+    model.scale.backward()
+    assert model.logit_scale.grad > 0
+    model.logit_scale.data.fill_(1.0)
+    model.clamp_logit_scale()
+    assert model.logit_scale.item() == 1.0  # below the cap it is left alone
+
+
+def test_padding_does_not_change_a_caption():
+    model, tokens = small_clip().eval(), torch.tensor([[BOS, 300, 301, EOS]])
+    padded = model.encode_text(F.pad(tokens, (0, 9), value=PAD))
+    assert torch.allclose(model.encode_text(tokens), padded, atol=1e-6)
+
+
+def test_a_batch_of_one_works_and_equals_its_row():
+    model, batch = small_clip().eval(), shapes().caption_batch("train", np.arange(3))
+    image, text, _ = model(batch.pixels, batch.tokens)
+    assert torch.allclose(model.encode_image(batch.pixels[:1]), image[:1], atol=1e-5)
+    assert torch.allclose(model.encode_text(batch.tokens[:1]), text[:1], atol=1e-5)
+
+
+class Wide(nn.Module):
+    """An encoder whose pooled vector is wider than its tokens."""
+
+    dim, pooled_dim, num_tokens = 8, 20, 5
+
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.Linear(3, 20)
+
+    def forward(self, pixels):
+        pooled = self.mix(pixels.float().mean((2, 3)))  # (b, 20)
+        return pooled[:, None, :8].expand(-1, 5, -1), pooled
+
+
+def test_the_pooled_vector_may_have_another_width_than_the_tokens():
+    text = TEXT_ENCODERS["causal"](vocab_size=shapes().tokenizer.size, dim=16, depth=1, heads=1)
+    model, batch = CLIP(Wide(), text, embed_dim=12), shapes().caption_batch("train", [0, 1])
+    image, text, _ = model(batch.pixels, batch.tokens)
+    assert image.shape == text.shape == (2, 12)

@@ -1,0 +1,87 @@
+"""Decoders: the contract of DECODERS; the same logits with the cache and without."""
+
+import pytest
+import torch
+from helpers import every_parameter_learns
+
+from tinyvlm.decoders import DECODERS, MAX_TEXT_TOKENS
+
+pytestmark = pytest.mark.quick
+
+
+def small(name):
+    torch.manual_seed(0)
+    return DECODERS[name](vocab_size=40, dim=16, depth=2, heads=2)
+
+
+def causal(t):
+    return torch.ones(t, t, dtype=torch.bool).tril()[None, None]
+
+
+def embedded(decoder, b=2, t=7):
+    tokens = torch.arange(b * t).reshape(b, t) % 40
+    return decoder.embed(tokens, torch.arange(t).expand(b, t))
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_decoder_contract(name):
+    decoder = small(name)
+    x = embedded(decoder)
+    assert x.shape == (2, 7, decoder.dim) and decoder.dim == 16
+    assert decoder.tok_embed.weight.shape == (40, 16)
+    hidden = decoder(x, causal(7))
+    logits = decoder.lm_head(hidden)
+    assert hidden.shape == (2, 7, 16) and logits.shape == (2, 7, 40)
+    assert every_parameter_learns(decoder, (logits * torch.randn_like(logits)).sum()) == []
+    decoder.eval()
+    assert torch.equal(decoder(x, causal(7)), decoder(x, causal(7)))
+    assert torch.allclose(decoder(x[:1], causal(7)), decoder(x, causal(7))[:1], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_cached_logits_equal_the_full_forward(name):
+    decoder = small(name).eval()
+    with torch.no_grad():
+        x, mask, cache = embedded(decoder, t=9), causal(9), decoder.init_kv_cache()
+        full = decoder(x, mask)
+        parts = [decoder(x[:, :4], mask[:, :, :4, :4], cache)]
+        for k in range(4, 9):
+            parts.append(decoder(x[:, k : k + 1], mask[:, :, k : k + 1, : k + 1], cache))
+    assert torch.allclose(decoder.lm_head(full), decoder.lm_head(torch.cat(parts, 1)), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_skipped_prefix_leaves_the_rest_as_it_is(name):
+    decoder = small(name).eval()
+    x, mask = embedded(decoder), causal(7)
+    tail, cache = decoder(x, mask, skip_prefix=4), decoder.init_kv_cache()
+    assert torch.allclose(tail, decoder(x, mask)[:, 4:], atol=1e-6)
+    assert torch.allclose(decoder(x[:, :6], mask[:, :, :6, :6], cache, skip_prefix=5), tail[:, 1:2])
+    after = decoder(x[:, 6:], mask[:, :, 6:], cache)  # the prefix stands in the cache all the same
+    assert torch.allclose(after, tail[:, 2:], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_decoder_looks_where_the_mask_lets_it_and_nowhere_else(name):
+    decoder = small(name).eval()
+    x, mask = embedded(decoder), causal(7).clone()
+    mask[..., 5:, 2] = False  # the last two rows must not look at the third
+    before = decoder(x, mask)
+    other = x.clone()
+    other[:, 2] = -3 * other[:, 2]
+    change = (decoder(other, mask) - before).abs().amax((0, 2))
+    assert not change[:2].any() and (change[2:5] > 1e-4).all()
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_positions_count(name):
+    decoder = small(name)
+    tokens = torch.full((1, MAX_TEXT_TOKENS), 3)
+    x = decoder.embed(tokens, torch.arange(MAX_TEXT_TOKENS)[None])[0]
+    assert torch.cdist(x, x).fill_diagonal_(99).min() > 1e-2
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_sizes_that_do_not_go_together_are_refused(name):
+    with pytest.raises(ValueError, match="divisible"):
+        DECODERS[name](vocab_size=40, dim=16, depth=1, heads=3)

@@ -1,0 +1,124 @@
+"""Projectors: the contract of PROJECTORS, the Q-Former's queries, what a label lets through."""
+
+import pytest
+import torch
+from helpers import every_parameter_learns, shapes, small_projector
+
+from data.tokenizer import FIRST_WORD, PAD
+from tinyvlm.projectors import PROJECTORS, QFormer, r2_sequence
+
+pytestmark = pytest.mark.quick
+
+
+def small(name, num_patches=196):
+    torch.manual_seed(0)
+    return small_projector(name, 24, 32, num_patches, pooled_dim=20)
+
+
+def inputs(b, num_patches=196):
+    return torch.randn(b, num_patches, 24), torch.randn(b, 20)
+
+
+@pytest.mark.parametrize("num_patches", [196, 50, 49])
+@pytest.mark.parametrize("name", PROJECTORS)
+def test_projector_contract(name, num_patches):
+    projector = small(name, num_patches)
+    for b in (1, 3):
+        out = projector(*inputs(b, num_patches))
+        vectors, words = (b, projector.num_tokens, 32), (b, projector.num_tokens)
+        assert out.shape == (vectors if out.is_floating_point() else words)
+    loss = (out * torch.randn_like(out)).sum() if out.is_floating_point() else 0.0
+    if hasattr(projector, "aux_loss"):
+        aux_loss = projector.aux_loss(torch.full((3, 1, 1), FIRST_WORD))
+        assert aux_loss.ndim == 0
+        loss = loss + aux_loss
+    assert every_parameter_learns(projector, loss) == []
+    projector.eval()
+    tokens, pooled = inputs(3, num_patches)
+    together = projector(tokens, pooled)
+    assert torch.equal(together, projector(tokens, pooled))
+    assert torch.allclose(together[1:2], projector(tokens[1:2], pooled[1:2]), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", PROJECTORS)
+def test_the_same_seed_makes_the_same_weights(name):
+    one, other = small(name).state_dict(), small(name).state_dict()
+    assert one and all(torch.equal(tensor, other[key]) for key, tensor in one.items())
+
+
+# ---------------------------------------------------------------- Q-Former
+
+
+def test_a_qformer_with_one_query_and_with_the_default():
+    sizes = dict(vision_dim=24, text_dim=32, num_patches=196)
+    assert QFormer(**sizes).num_tokens == 32
+    assert QFormer(**sizes, num_queries=1)(*inputs(1)).shape == (1, 1, 32)
+
+
+def test_at_first_each_query_reads_around_its_own_point():
+    """With nothing to see, the keys are the patches' positions, as the queries are their own."""
+    from tinyvlm.layers import patch_centers
+
+    torch.manual_seed(0)
+    projector = QFormer(vision_dim=24, text_dim=64, num_patches=196, num_queries=16)
+    cross = projector.blocks[0].cross
+    q = cross.query(projector.query_tokens)
+    k = cross.key_value(projector.pos_embed)[:, :64]
+    nearest = patch_centers(196)[(q @ k.T).argmax(1)]
+    distance = (nearest - r2_sequence(16)).norm(dim=1)
+    assert distance.median() < 2 / 14
+
+
+def test_the_points_of_the_queries_cover_the_picture():
+    points = r2_sequence(64)
+    assert points.shape == (64, 2) and points.min() >= 0 and points.max() < 1
+    cells = (points * 4).long()
+    assert len({tuple(cell) for cell in cells.tolist()}) == 16  # each of 4 x 4 cells has a point
+    assert torch.cdist(points, points).fill_diagonal_(9).min() > 0.5 / 8
+
+
+# ---------------------------------------------------------------- label bottleneck
+
+
+def test_the_labels_say_what_is_there_and_nothing_else():
+    projector = small("label")
+    tokens, pooled = inputs(2)
+    projector.classify.down.bias.data[::2] = -20.0  # these are not there
+    out = projector(3 * tokens, pooled)
+    words = torch.tensor(shapes().label_token_ids)
+    assert ((out == words) | (out == PAD)).all() and (out != PAD).any()
+    assert (out[:, ::2] == PAD).all()
+    # Where something is does not come through.
+    assert torch.equal(out, projector(3 * tokens[:, torch.randperm(196)], pooled))
+
+
+def test_the_labels_of_objects_are_their_sizes_colours_and_shapes():
+    projector, data = small("label"), shapes()
+    encode = data.tokenizer.encode
+    objects = torch.tensor([
+        [*encode("small red circle"), PAD, PAD],
+        [*encode("large blue ring"), *encode("top left")],
+    ])  # fmt: skip
+    for row, wanted in zip(objects, (("small", "red", "circle"), ("large", "blue", "ring"))):
+        is_wanted = torch.tensor([label in wanted for label in data.labels])
+        projector.logits = torch.where(is_wanted, 20.0, -20.0)[None]
+        assert projector.aux_loss(row[None, None]) < 1e-6
+        projector.logits = -projector.logits
+        assert projector.aux_loss(row[None, None]) > 19
+
+
+def test_the_labels_of_a_picture_can_be_learned():
+    projector, encode = small("label"), shapes().tokenizer.encode
+    tokens, pooled = inputs(2)
+    words = [encode("small red circle"), encode("large blue ring")]
+    object_tokens = torch.tensor(words)[:, None]
+    optimizer, losses = torch.optim.Adam(projector.parameters(), 1e-2), []
+    for _ in range(60):
+        out = projector(tokens, pooled)
+        loss = projector.aux_loss(object_tokens)
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[-1] < 0.2 * losses[0]
+    assert [set(row) - {PAD} for row in out.tolist()] == [set(row) for row in words]

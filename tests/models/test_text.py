@@ -1,0 +1,74 @@
+"""Text encoders: the contract of TEXT_ENCODERS; padding, [EOS], and the order of words."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import every_parameter_learns
+
+from data.tokenizer import BOS, EOS, PAD
+from tinyvlm.text import TEXT_ENCODERS
+
+pytestmark = pytest.mark.quick
+
+CAPTIONS = torch.tensor([[BOS, 300, 301, 302, EOS], [BOS, 303, EOS, PAD, PAD]])
+
+
+def small(name, depth=2):
+    torch.manual_seed(0)
+    return TEXT_ENCODERS[name](vocab_size=320, dim=16, depth=depth, heads=2)
+
+
+@pytest.mark.parametrize("name", TEXT_ENCODERS)
+def test_text_contract(name):
+    encoder = small(name)
+    for tokens in (CAPTIONS[:1], CAPTIONS):
+        out = encoder(tokens)
+        assert out.shape == (len(tokens), encoder.dim) and encoder.dim == 16
+    assert every_parameter_learns(encoder, (out * torch.randn_like(out)).sum()) == []
+    encoder.eval()
+    assert torch.equal(encoder(CAPTIONS), encoder(CAPTIONS))
+    padded = encoder(F.pad(CAPTIONS, (0, 9), value=PAD))
+    assert torch.allclose(padded, encoder(CAPTIONS), atol=1e-6)
+    assert torch.allclose(encoder(CAPTIONS[1:, :3]), encoder(CAPTIONS)[1:], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", TEXT_ENCODERS)
+def test_what_stands_behind_the_end_is_invisible_and_each_word_before_it_counts(name):
+    encoder = small(name).eval()
+    before = encoder(CAPTIONS)
+    for row, column in ((0, 1), (0, 2), (0, 3), (1, 1), (1, 3), (1, 4)):
+        other = CAPTIONS.clone()
+        other[row, column] = 310
+        is_padding = row == 1 and column > 2
+        assert torch.allclose(encoder(other)[row], before[row], atol=1e-6) == is_padding
+        assert torch.allclose(encoder(other)[1 - row], before[1 - row], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", TEXT_ENCODERS)
+def test_the_order_of_words_counts(name):
+    encoder = small(name).eval()
+    swapped = CAPTIONS[:1, [0, 2, 1, 3, 4]]
+    assert not torch.allclose(encoder(swapped), encoder(CAPTIONS[:1]), atol=1e-4)
+
+
+def test_the_first_end_is_the_one_that_is_read():
+    encoder = small("causal").eval()
+    twice = torch.tensor([[BOS, 303, EOS, 300, EOS]])
+    assert torch.allclose(encoder(twice), encoder(CAPTIONS[1:, :3]), atol=1e-6)
+
+
+def test_a_caption_without_an_end_is_refused():
+    with pytest.raises(ValueError, match=r"\[EOS\]"):
+        small("causal")(torch.tensor([[BOS, 300, EOS], [BOS, 300, 301]]))
+
+
+def test_a_caption_longer_than_the_positions_is_refused():
+    encoder = TEXT_ENCODERS["causal"](vocab_size=320, dim=16, depth=1, heads=1, max_length=4)
+    assert encoder(torch.tensor([[BOS, 300, 301, EOS]])).shape == (1, 16)
+    with pytest.raises(ValueError, match="5 tokens is longer than the limit, 4"):
+        encoder(CAPTIONS)
+
+
+def test_heads_that_do_not_divide_the_width_are_refused():
+    with pytest.raises(ValueError, match="divisible"):
+        TEXT_ENCODERS["causal"](vocab_size=320, dim=16, depth=1, heads=3)

@@ -1,0 +1,27 @@
+"""What evaluating CLIP and evaluating a VLM share."""
+
+import contextlib
+
+import torch
+from einops import rearrange
+
+from tinyvlm.layers import grid_shape
+
+
+@contextlib.contextmanager
+def evaluation_mode(model):
+    """No dropout, no gradients; afterwards the model is as it was before."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def saliency_grid(parts):
+    """Each patch's parts (b, n, d) -> their absolute sums as a map (b, rows, columns), at most 1."""
+    size = parts.detach().sum(-1).abs()
+    size = size / size.amax(1, keepdim=True).clamp(min=1e-12)
+    return rearrange(size, "b (i j) -> b i j", i=grid_shape(size.shape[1])[0])

@@ -1,0 +1,140 @@
+"""The folder of a run: its lock, log, settings, metrics. All of a file or the file as it was."""
+
+import contextlib
+import dataclasses
+import errno
+import json
+import os
+from pathlib import Path
+
+from tinyvlm.training.config import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None
+
+
+def is_folder(path):
+    """False, too, for names that no system can have."""
+    with contextlib.suppress(OSError, ValueError):
+        return Path(path).is_dir()
+    return False
+
+
+def make_folder(out):
+    """The folder, made if it is not there: Path. UserError if that cannot be."""
+    folder = Path(out)
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"--out {out} is a file; name a folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, "it is read-only")
+    except OSError as error:
+        hint = "name another --out"
+        raise UserError(f"cannot make or use the folder {out} ({error.strerror}); {hint}")
+    return folder
+
+
+@contextlib.contextmanager
+def locked(folder):
+    """Keep other runs out of a folder, until the end of this context, however it ends.
+
+    UserError if one is there. A folder that is empty in the end is taken away again.
+    """
+    descriptor = take_lock(folder) if fcntl else None
+    try:
+        yield
+    finally:
+        if fcntl:
+            os.close(descriptor)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def take_lock(folder):
+    """A descriptor that holds the folder's lock. UserError if another run has it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UserError(f"{folder} is in use by another run; wait for it or name another --out")
+    return descriptor
+
+
+def write_atomically(path, data):
+    """All of `data` or the file as it was.
+
+    A temporary file in the same folder, fsync, replace, fsync the folder.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder):
+    """Make names durable, where the system can: Windows opens no folders, some file systems no fsync."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path, content):
+    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def read_json(path):
+    """A dict, empty if there is no such file or it holds none."""
+    with contextlib.suppress(OSError, ValueError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return content if isinstance(content, dict) else {}
+    return {}
+
+
+def start_run(folder, config, step):
+    """The folder is this run's now: config.json, and the log cut back to `step`.
+
+    At step 0 nothing is left of an older run. UserError if the folder is read-only.
+    """
+    try:
+        if step == 0:
+            (folder / "last.pt").unlink(missing_ok=True)
+        lines = [line for line in read_log(folder) if line["step"] <= step] if step else []
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        write_atomically(folder / "log.jsonl", text.encode())
+        (folder / "metrics.json").unlink(missing_ok=True)  # it speaks of another run or an end
+        write_json(folder / "config.json", dataclasses.asdict(config))
+    except OSError as error:
+        raise UserError(f"cannot write into {folder} ({error.strerror}); name another --out")
+
+
+def append_log(folder, step, **values):
+    line = dict(step=step)
+    line |= {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
+    with open(folder / "log.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def read_log(folder):
+    """The lines of log.jsonl as dicts; a line that a crash left half-written is left out."""
+    path, lines = folder / "log.jsonl", []
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    for line in text.splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            lines.append(json.loads(line))
+    return lines
