@@ -19,6 +19,7 @@ import train_vlm
 from data.shapes.scene import NotEnoughScenes
 from tinyvlm.evaluation import eval_clip, eval_vlm, plots
 from tinyvlm.evaluation.cases import clip_cases, vlm_cases
+from tinyvlm.evaluation.predictor import VLMPredictor
 from tinyvlm.evaluation.reports import print_table, write_comparison, write_report
 from tinyvlm.training.checkpoint import checkpoint_file, load_checkpoint
 from tinyvlm.training.config import UserError, did_you_mean, option, run_script, validate
@@ -74,9 +75,7 @@ def main(config):
     [loaded], [(sections, (pixels, lines))] = models, reports
     file = loaded.about["file"]
     name = "report" if file == "last.pt" else f"report-{Path(file).stem}"
-    write_report(
-        folder, name, loaded.about, sections, split=config.split, items=config.items
-    )
+    write_report(folder, name, loaded.about, sections, split=config.split, items=config.items)
     plots.save_image_grid(pixels, lines, folder / f"{name}.png")
     for title, metrics in sections.items():
         print_table(title, metrics)
@@ -148,7 +147,7 @@ def other_splits(data):
 
 def evaluate_vlm(loaded, config, families):
     data, split = loaded.data, loaded.data.split(config.split)
-    predictor = eval_vlm.VLMPredictor(loaded.model, data.tokenizer)
+    predictor = VLMPredictor(loaded.model, data.tokenizer)
     pictures = split.pictures(config.items)
     report, captions = eval_vlm.evaluate_captions(predictor, pictures)
     sections = {f"captions ({config.split})": report}

@@ -1,13 +1,14 @@
 """Show a checkpoint a picture: words out, and a page with the pictures and the words.
 
-    python sample.py                                          # captions and answers of test pictures
-    python sample.py --question "what colour is the circle?"  # your question
-    python sample.py --image picture.png                      # your picture, of any size
-    python sample.py --checkpoint runs/clip                   # CLIP: which caption fits best
+python sample.py                                          # captions and answers of test pictures
+python sample.py --question "what colour is the circle?"  # your question
+python sample.py --image picture.png                      # your picture, of any size
+python sample.py --checkpoint runs/clip                   # CLIP: which caption fits best
 """
 
 import dataclasses
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 
 from tinyvlm.decoders import MAX_TEXT_TOKENS
 from tinyvlm.evaluation import plots
-from tinyvlm.evaluation.eval_vlm import encode_images, generate_text
+from tinyvlm.evaluation.predictor import encode_images, generate_text
 from tinyvlm.training.checkpoint import checkpoint_file, load_checkpoint
 from tinyvlm.training.config import UserError, option, refuse_unused, run_script, validate
 from tinyvlm.training.distributed import pick_device
@@ -107,25 +108,34 @@ def read_picture(path, size):
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    Image.MAX_IMAGE_PIXELS = None  # our own limit follows, before a pixel is read
+    too_large = UserError(f"{path} is too large; give a picture of at most 64 megapixels")
     try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                what = f"{path} has {image.width} x {image.height} pixels"
-                raise UserError(f"{what}; give a picture of at most 64 megapixels")
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith(("I", "F")):
-                image = Image.fromarray(to_bytes(np.asarray(image), path))
-            if "A" in image.mode or "transparency" in image.info:
-                backdrop = Image.new("RGBA", image.size, BACKDROP)
-                image = Image.alpha_composite(backdrop, image.convert("RGBA"))
-            image = ImageOps.fit(image.convert("RGB"), (size, size))
+        with warnings.catch_warnings(), Image.open(path) as file:
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            if file.width * file.height > MAX_PIXELS:  # before a pixel is read
+                raise too_large
+            picture = to_rgb(ImageOps.exif_transpose(file), path)
+    except Image.DecompressionBombError:
+        raise too_large
     except FileNotFoundError:
         raise UserError(f"there is no picture {path}; check the name")
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         what = f"{path} cannot be read as a picture ({type(error).__name__})"
         raise UserError(f"{what}; give a PNG or JPEG file")
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].contiguous()
+    square = np.array(ImageOps.fit(picture, (size, size)))  # (H, W, C)
+    return torch.from_numpy(square).permute(2, 0, 1)[None].contiguous()
+
+
+def to_rgb(picture, path):
+    """A picture of any mode -> RGB, 8 bits; what is transparent shows the backdrop."""
+    from PIL import Image
+
+    if picture.mode.startswith(("I", "F")):
+        picture = Image.fromarray(to_bytes(np.asarray(picture), path))
+    if "A" in picture.mode or "transparency" in picture.info:
+        backdrop = Image.new("RGBA", picture.size, BACKDROP)
+        picture = Image.alpha_composite(backdrop, picture.convert("RGBA"))
+    return picture.convert("RGB")
 
 
 def to_bytes(values, path):

@@ -1,8 +1,8 @@
 """Train CLIP: pictures and captions meet on the unit sphere.
 
-    python train_clip.py                          # the defaults; RESULTS.md has what they reach
-    python train_clip.py --dataset shapes-full    # 1 to 6 objects
-    python train_clip.py --loss clip              # the paper's loss, which punishes other true captions
+python train_clip.py                          # the defaults; RESULTS.md has what they reach
+python train_clip.py --dataset shapes-full    # 1 to 6 objects
+python train_clip.py --loss clip              # the paper's loss, which punishes other true captions
 """
 
 import dataclasses
@@ -62,13 +62,11 @@ def main(config):
         # 1. Data and model, fresh or from where the run goes on.
         data = open_dataset(config, image_size=config.image_size, device=run.device)
         model = build_model(config, data.tokenizer).to(run.device)
-        if run.finished:
-            return run.finished
+        if (metrics := run.finished_metrics()) is not None:
+            return metrics
         if run.saved:
             load_weights(model, run.saved["model"], run.folder / "last.pt")
-        optimizers = configure_optimizers(
-            model, config.lr, config.muon_lr, config.weight_decay
-        )
+        optimizers = configure_optimizers(model, config.lr, config.muon_lr, config.weight_decay)
         run.load_optimizers(optimizers)
         run.describe(model, optimizers)
         run.say(duplicates_note(data, config))

@@ -10,6 +10,7 @@ decoder are frozen. instruct: everything learns together, from captions and ques
 """
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 
@@ -26,29 +27,18 @@ from tinyvlm.training.config import validate as validate_config
 from tinyvlm.training.distributed import autocast
 from tinyvlm.training.files import read_log
 from tinyvlm.training.loop import Run, TrainConfig, open_dataset, with_seed
-from tinyvlm.training.optim import (
-    backward_and_step,
-    configure_optimizers,
-    freeze,
-    lr_schedule,
-    set_lr,
-)
+from tinyvlm.training.optim import backward_and_step, configure_optimizers, freeze, set_lr
+from tinyvlm.training.stages import STAGES, parse_stages
 from tinyvlm.vision import VISION_ENCODERS
 from tinyvlm.vlm import VLM
-
-STAGES = ("language", "align", "instruct")
 
 
 @dataclasses.dataclass
 class Config(TrainConfig):
-    projector: str = option(
-        "qformer", "from vision tokens to image tokens", choices=tuple(PROJECTORS)
-    )
+    projector: str = option("qformer", "vision to image tokens", choices=tuple(PROJECTORS))
     out: str = option("", "folder for all that is written; if empty runs/vlm-PROJECTOR")
     clip: str = option("runs/clip", "checkpoint (or its folder) of train_clip.py, for the encoder")
-    encoder_init: str = option(
-        "clip", "where the encoder comes from", choices=("clip", "random")
-    )
+    encoder_init: str = option("clip", "where the encoder comes from", choices=("clip", "random"))
     encoder: str = option("stem", "a random encoder's kind", choices=tuple(VISION_ENCODERS))
     encoder_dim: int = option(64, "a random encoder's width", min=8)
     encoder_depth: int = option(2, "a random encoder's blocks", min=1)
@@ -64,14 +54,10 @@ class Config(TrainConfig):
     train_instruct: str = option("*", "the same for stage instruct")
     batch_size: int = option(32, "pictures in a step", min=1)
     questions: int = option(9, "questions about each picture", min=1, max=64)
-    blind: int = option(
-        1, "how many of them without the picture, which makes the blind model honest", min=0
-    )
+    blind: int = option(1, "how many of them are asked without the picture", min=0)
     lr: float = option(1e-3, "AdamW's learning rate", min=0.0, max=1.0)
     warmup: int = option(30, "steps until the full learning rate, in each stage", min=0)
-    num_queries: int = option(
-        32, "queries of the Q-Former", min=1, max=196, alias="--queries"
-    )
+    num_queries: int = option(32, "queries of the Q-Former", min=1, max=196, alias="--queries")
     decoder: str = option("gpt", "decoder", choices=tuple(DECODERS))
     dim: int = option(128, "width of the decoder", min=8)
     depth: int = option(4, "blocks of the decoder", min=1)
@@ -90,8 +76,8 @@ def main(config):
         encoder, encoder_weights = load_encoder(config, run)
         data = open_vqa_dataset(config, encoder, run.device)
         model = build_model(config, encoder, data).to(run.device)
-        if run.finished:
-            return run.finished
+        if (metrics := run.finished_metrics()) is not None:
+            return metrics
         if run.saved:
             load_weights(model, run.saved["model"], run.folder / "last.pt")
         elif encoder_weights is not None:
@@ -117,7 +103,7 @@ def main(config):
             run.after_step(
                 step, loss, model=model, optimizers=optimizers, more=dict(encoder=encoder),
                 images=0 if stage.text_only else config.batch_size,
-                validate=lambda: validate_stage(model, data, stage),
+                validate=partial(validate_stage, model, data, stage),
                 stage=stage.name,
             )  # fmt: skip
 
@@ -150,43 +136,6 @@ def check_settings(config):
         names = ["encoder", "encoder_dim", "encoder_depth", "encoder_heads", "image_size"]
         refuse_unused(config, names, "but with --encoder-init random (CLIP has its own)")
     return config, stages
-
-
-@dataclasses.dataclass
-class Stage:
-    """Steps first .. end - 1 of a run; trained: patterns of the parameters that it trains."""
-
-    name: str
-    first: int
-    end: int
-    trained: list
-
-    @property
-    def text_only(self):
-        """Words that describe the picture stand in its place."""
-        return self.name == "language"
-
-    def lr_share(self, step, warmup):
-        return lr_schedule(step - self.first, self.end - self.first, warmup)
-
-
-def parse_stages(config):
-    """The stages of a run: [Stage]. UserError if the settings make no sense."""
-    names, shares = config.stages.split(","), config.shares.split(",")
-    for name in names:
-        if name not in STAGES:
-            raise UserError(f"--stages names {name!r}; choose from {', '.join(STAGES)}")
-    try:
-        shares = [float(share) for share in shares]
-    except ValueError:
-        raise UserError(f"--shares is {config.shares!r}; give numbers such as 0.3,0.1,0.6")
-    fits = len(shares) == len(names) and abs(sum(shares) - 1) < 1e-6 and min(shares) > 0
-    if not fits:
-        what = f"--shares {config.shares} does not fit --stages {config.stages}"
-        raise UserError(f"{what}; give one positive share a stage, 1 in all")
-    ends = [round(config.steps * sum(shares[: k + 1])) for k in range(len(names))]
-    patterns = [getattr(config, f"train_{name}").split(",") for name in names]
-    return [Stage(*row) for row in zip(names, [0, *ends[:-1]], ends, patterns, strict=True)]
 
 
 def begin_stage(run, model, stage, step):
@@ -259,9 +208,7 @@ def build_model(config, encoder, data):
             pooled_dim=vision.pooled_dim,
             label_token_ids=data.label_token_ids,
         )
-        shape = dict(
-            vision_dim=vision.dim, text_dim=decoder.dim, num_patches=vision.num_tokens
-        )
+        shape = dict(vision_dim=vision.dim, text_dim=decoder.dim, num_patches=vision.num_tokens)
         projector = with_seed(lambda: make_projector(**shape, **own), config.seed + 2)
         return VLM(vision, projector, decoder)
     except ValueError as error:

@@ -1,25 +1,53 @@
-"""How fast: samples/s of the world, images/s of each training step, and what share of this machine's matrix-product peak that is.
+"""How fast: samples/s of the world, images/s of each training step, and its share of the peak.
 
     python benchmarks/speed.py
+    python benchmarks/speed.py --device cuda
+
+The peak is this machine's fastest product of two square matrices, in the type that training uses.
 """
 
+import dataclasses
 import sys
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-import numpy as np
-import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-import train_clip
-import train_vlm
-from data.dataset import VQADataset, CaptionDataset
-from tinyvlm.training import distributed, loop, optim
-from tinyvlm.losses import LOSSES
-from tinyvlm.projectors import PROJECTORS
+import train_clip  # noqa: E402
+import train_vlm  # noqa: E402
+from data.batch import IGNORE  # noqa: E402
+from data.dataset import DATASETS  # noqa: E402
+from tinyvlm.losses import LOSSES  # noqa: E402
+from tinyvlm.projectors import PROJECTORS  # noqa: E402
+from tinyvlm.training.config import option, run_script  # noqa: E402
+from tinyvlm.training.distributed import autocast, pick_device  # noqa: E402
+from tinyvlm.training.optim import backward_and_step, configure_optimizers  # noqa: E402
+
+
+@dataclasses.dataclass
+class Config:
+    device: str = option("auto", "auto, cpu, mps, cuda or cuda:N")
+
+
+def main(config):
+    device = pick_device(config.device)
+    best = peak(device)
+    where = f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    print(f"{where}; matrix-product peak {best / 1e9:.0f} GFLOP/s")
+    data, indices = DATASETS["shapes"](device=device), np.arange(256)
+    for name, make in (("captions", data.caption_batch), ("conversations", data.vqa_batch)):
+        rate = 256 / seconds_of(lambda make=make: make("train", indices))
+        print(f"{f'world: {name}':28}{rate:8.0f} finished samples/s (scene, pixels, tokens)")
+    for encoder, depth in (("stem", 2), ("vit", 2), ("vit", 4), ("convnext", 2)):
+        name = f"CLIP, {encoder}, depth {depth}"
+        report(name, *clip_step(device, encoder=encoder, depth=depth), best)
+    for projector in PROJECTORS:
+        report(f"VLM, {projector}", *vlm_step(projector, device), best)
 
 
 def seconds_of(work, repeats=5):
@@ -29,80 +57,71 @@ def seconds_of(work, repeats=5):
     times = []
     for _ in range(repeats):
         wait()
-        start = time.perf_counter()
+        t0 = time.perf_counter()
         work()
         wait()
-        times.append(time.perf_counter() - start)
+        times.append(time.perf_counter() - t0)
     return float(np.median(times))
 
 
 def peak(device):
-    """The fastest product of two square matrices in the type that training uses, FLOP/s."""
-    n = 8192 if device.type == "cuda" else 2048
-    a = torch.randn(n, n, device=device, dtype=torch.bfloat16 if device.type == "cuda" else torch.float32)
+    """The fastest product of two square matrices, FLOP/s."""
+    is_cuda = device.type == "cuda"
+    n, dtype = (8192, torch.bfloat16) if is_cuda else (2048, torch.float32)
+    a = torch.randn(n, n, device=device, dtype=dtype)
     return max(2 * n**3 / seconds_of(lambda: a @ a, 1) for _ in range(8))
 
 
-def report(name, images, seconds, flops, best, data_seconds):
-    rate = flops / seconds
+def report(name, work, images, data_seconds, best):
+    """One line: images/s, share of the peak, share of the data."""
+    seconds = seconds_of(work)
+    rate = flops_of(work) / seconds
     share = f"{rate / 1e9:6.0f} GFLOP/s, {rate / best:.0%} of the peak"
-    print(f"{name:28}{images / seconds:8.0f} images/s {share}; making a batch takes {data_seconds / seconds:.1%} of a step")
+    data = f"making a batch takes {data_seconds / seconds:.1%} of a step"
+    print(f"{name:28}{images / seconds:8.0f} images/s {share}; {data}")
 
 
 def flops_of(work):
-    """Counted with attention as plain matrix products: the counter does not know the fused kernel of a CPU."""
+    """Counted with attention as plain matrix products: the counter knows no fused CPU kernel."""
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()
 
 
-def clip_step(encoder, device, **sizes):
-    """One optimizer step of train_clip.py on a fixed batch, and the time to make a batch."""
-    config = train_clip.Config(encoder=encoder, **sizes)
-    model = train_clip.build_model(config).to(device)
-    optimizers = optim.configure_optimizers(model, 1e-3, 1e-2, 0.01)
-    data = CaptionDataset(loop.build_world(config), device=device)
-    batch = data.batch("train", np.arange(config.batch_size))
+def clip_step(device, **sizes):
+    """One optimizer step of train_clip.py on a fixed batch: the step, images, data seconds."""
+    config = train_clip.Config(**sizes)
+    data, indices = DATASETS["shapes"](device=device), np.arange(config.batch_size)
+    model = train_clip.build_model(config, data.tokenizer).to(device)
+    optimizers = configure_optimizers(model, config.lr, config.muon_lr, config.weight_decay)
+    batch = data.caption_batch("train", indices)
 
     def work():
-        with distributed.autocast(device):
+        with autocast(device):
             image, text, scale = model(batch.pixels, batch.tokens)
-        optim.backward_and_step(optimizers, list(model.parameters()), LOSSES["multi_positive"](image.float(), text.float(), scale, batch.is_match), 0)
+        loss = LOSSES[config.loss](image.float(), text.float(), scale, None, batch.is_match)
+        backward_and_step(optimizers, model, loss, 0)
 
-    return work, config.batch_size, seconds_of(lambda: data.batch("train", np.arange(config.batch_size)))
+    return work, len(indices), seconds_of(lambda: data.caption_batch("train", indices))
 
 
 def vlm_step(projector, device):
-    """One step of the last stage of train_vlm.py (everything trained) on a fixed batch, and the time to make a batch."""
-    config = train_vlm.Config(projector=projector, encoder_init="random")
-    model = train_vlm.build_model(config, train_vlm.load_encoder(config)[0]).to(device)
-    optimizers = optim.configure_optimizers(model, 1e-3, 1e-2, 0.01)
-    data = VQADataset(loop.build_world(config), device=device)
-    batch = data.batch("train", np.arange(config.batch_size))
+    """One step of the last stage of train_vlm.py (everything trained), likewise."""
+    config = train_vlm.Config(projector=projector)
+    encoder = dict(encoder="stem", image_size=56, dim=64, depth=2, heads=2)
+    data, indices = DATASETS["shapes"](device=device), np.arange(config.batch_size)
+    model = train_vlm.build_model(config, encoder, data).to(device)
+    optimizers = configure_optimizers(model, config.lr, config.muon_lr, config.weight_decay)
+    batch = data.vqa_batch("train", indices)
 
     def work():
-        with distributed.autocast(device):
+        with autocast(device):
             losses, aux_loss = model(batch)
-            loss = losses.sum() / batch.loss_mask.sum() + aux_loss
-        optim.backward_and_step(optimizers, list(model.parameters()), loss, 0)
+            loss = losses.sum() / (batch.labels != IGNORE).sum() + aux_loss
+        backward_and_step(optimizers, model, loss, 0)
 
-    return work, config.batch_size, seconds_of(lambda: data.batch("train", np.arange(config.batch_size)))
-
-
-def main():
-    device = distributed.pick_device("auto")
-    best = peak(device)
-    print(f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}; matrix-product peak {best / 1e9:.0f} GFLOP/s")
-    world = loop.build_world(train_clip.Config())
-    for name, data in (("world: captions", CaptionDataset(world, device=device)), ("world: conversations", VQADataset(world, device=device))):
-        print(f"{name:28}{256 / seconds_of(lambda: data.batch('train', np.arange(256))):8.0f} finished samples/s (scene, pixels, tokens)")
-    for encoder, sizes in (("stem", {}), ("vit", {}), ("vit", dict(depth=4))):
-        work, images, data_seconds = clip_step(encoder, device, **sizes)
-        report(f"CLIP, {encoder}, depth {sizes.get('depth', 2)}", images, seconds_of(work), flops_of(work), best, data_seconds)
-    for projector in PROJECTORS:
-        work, images, data_seconds = vlm_step(projector, device)
-        report(f"VLM, {projector}", images, seconds_of(work), flops_of(work), best, data_seconds)
+    return work, len(indices), seconds_of(lambda: data.vqa_batch("train", indices))
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, Config, __doc__)

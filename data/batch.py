@@ -2,9 +2,9 @@
 
 A conversation is one packed row of text that holds a picture's caption and several questions:
 
-    input_ids    a small red circle and ... [EOS]  is there a ring ? no [EOS]  what colour is ... ? red [EOS]  [PAD]
-    segment_ids  1 1 1 1 ...                       2 2 2 2 2 2 2 2             3 3 ...                         0
-    labels       a small red circle and ... [EOS]  . . . . . . no [EOS]        . . ...           red [EOS]     .
+    input_ids    a red circle ... [EOS]  is there a ring ? no [EOS]  what ... ? red [EOS]  [PAD]
+    segment_ids  1 1 1 ...               2 2 2 2 2 2 2 2             3 3 ...               0
+    labels       a red circle ... [EOS]  . . . . . . no [EOS]        . . ...  red [EOS]    .
 
 A dot is IGNORE (-100): no loss there. A label stands where its word stands; the position before it
 predicts it. A segment sees the picture and itself, no other segment, so that each question is asked
@@ -40,7 +40,7 @@ class VLMBatch:
 
     object_tokens: (b, m, w) the words of each object, [PAD] where there are fewer.
     input_ids, segment_ids, position_ids, labels: (b, t), see the top of this file; position_ids
-    count from the start of each segment. blind: bool (b, t), where a segment must not see the picture.
+    count from the start of each segment. blind: bool (b, t), where a segment sees no picture.
     """
 
     pixels: torch.Tensor | None
@@ -53,7 +53,7 @@ class VLMBatch:
 
 
 def to_tokens(word_ids, start=(), end=(EOS,)):
-    """Word ids (n, length), -1 at the ends -> tokens (n, start + length + end), [PAD] at the ends."""
+    """Word ids (n, length), -1 at the ends -> tokens (n, start + length + end), padded."""
     ids = np.where(word_ids >= 0, word_ids + FIRST_WORD, -1)
     n, length = len(ids), (ids >= 0).sum(1)
     tokens = np.concatenate(
@@ -72,8 +72,8 @@ def pack(segments, blind_from=None):
     blind: (b, t) each, t the longest row.
     """
     parts = []
-    for number, (prompt, target) in enumerate(segments, start=1):
-        prompt, target = to_tokens(prompt, end=()), to_tokens(target)
+    for number, (asked, answered) in enumerate(segments, start=1):
+        prompt, target = to_tokens(asked, end=()), to_tokens(answered)
         input_ids = np.concatenate([prompt, target], axis=1)
         is_word = input_ids != PAD
         labels = np.concatenate([np.full_like(prompt, IGNORE), target], axis=1)

@@ -1,6 +1,7 @@
 """The data sets that the scripts choose from by name: DATASETS.
 
-The contract of an entry, `make(held_out=, seed=, image_size=, device=, num_questions=, num_blind=)`:
+The contract of an entry, `make(held_out=, seed=, image_size=, device=, num_questions=,
+num_blind=)`:
     tokenizer                      words to ids and back, see tokenizer.py
     caption_batch(split, indices)  -> CaptionBatch, see batch.py
     is_match(split, indices)       -> the batch's truth alone

@@ -1,9 +1,10 @@
-"""Words to ids and back, lossless: the words of the grammar are one token each, all else is spelled in bytes.
+"""Words to ids and back, lossless: known words are one token each, all else is spelled in bytes.
 
     ids 0..2: [PAD] [BOS] [EOS]     ids 3..258: bytes     from 259: words
 
-Two word tokens in a row stand for two words with one space between them; any other text between (or around) words is written out as
-UTF-8 bytes, so `decode(encode(text)) == text` for every string, lone surrogates included.
+Two word tokens in a row stand for two words with one space between them; any other text between (or
+around) words is written out as UTF-8 bytes, so `decode(encode(text)) == text` for every string,
+lone surrogates included.
 """
 
 import re
@@ -41,7 +42,7 @@ class Tokenizer:
         return pad_rows([[BOS, *self.encode(text), EOS] for text in texts])
 
     def decode(self, ids):
-        """Ids -> the string; special tokens are left out. Bytes that are no UTF-8 become the replacement character."""
+        """Ids -> the string; special tokens are left out. What is no UTF-8 becomes U+FFFD."""
         pieces, spelled, after_word = [], bytearray(), False
         for i in list(ids) + [PAD]:
             if FIRST_BYTE <= i < FIRST_WORD:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every run behind README's Numbers, one after the other, then their evaluation and the section itself: four to five hours on two cores.
+# Every run behind RESULTS.md, one after the other, then their evaluation and the pages: four to five hours on two cores.
 # A run that is finished is not done again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,14 +21,14 @@ done
 for seed in 1 2; do
     train "vlm-mlp-$seed" train_vlm.py --projector mlp --seed "$seed" --clip "runs/clip-$seed"
 done
-train clip-full train_clip.py --world full
-train vlm-full train_vlm.py --world full --clip runs/clip-full
+train clip-full train_clip.py --dataset shapes-full
+train vlm-full train_vlm.py --dataset shapes-full --clip runs/clip-full
 train clip-held train_clip.py --held-out 2
 train vlm-held train_vlm.py --held-out 2 --clip runs/clip-held
-train clip-friends train_clip.py --world friends
-train vlm-friends train_vlm.py --world friends --clip runs/clip-friends
+train clip-cooccurrence train_clip.py --dataset shapes-cooccurrence
+train vlm-cooccurrence train_vlm.py --dataset shapes-cooccurrence --clip runs/clip-cooccurrence
 
 python evaluate.py --compare runs/vlm-label runs/vlm-linear runs/vlm-qformer runs/vlm-mlp
 cp runs/compare/compare.md experiments/compare_projectors.md
 python experiments/collect.py
-python experiments/readme_numbers.py
+python experiments/write_results.py

@@ -1,11 +1,24 @@
-"""What the runs of experiments/all.sh measured -> experiments/results.json: `python experiments/collect.py`. Its texts stay as they are."""
+"""What the runs of experiments/all.sh measured -> experiments/results.json, whose texts stay.
+
+python experiments/collect.py [PART ...]     # parts: clip, label, mlp ...; all if none
+"""
 
 import json
+import sys
 
-from readme_numbers import FAMILIES, ROOT
+from write_results import FAMILIES, ROOT
 
 PATH = ROOT / "experiments" / "results.json"
-CAPTION = "fact_f1 fact_recall fact_precision exact_caption chair_i chair_s misdescribed_i misdescribed_s objects_recall unparseable".split()
+CAPTION = (
+    "fact_f1", "fact_recall", "fact_precision", "exact_caption", "chair_i", "chair_s",
+    "misdescribed_i", "misdescribed_s", "objects_recall", "unparseable",
+)  # fmt: skip
+ANSWERS = {
+    "": "answers",
+    "blind_": "answers without picture",
+    "other_": "answers to other words, never trained on",
+}
+SEEDS = ("", "-1", "-2")
 
 
 def read(run, name):
@@ -22,7 +35,7 @@ def three(score):
 
 def clip(run):
     """A CLIP: its metrics."""
-    return {name: value for name, value in read(run, "metrics").items() if name != "images_per_second"}
+    return {k: v for k, v in read(run, "metrics").items() if k != "images_per_second"}
 
 
 def vlm(run):
@@ -31,18 +44,21 @@ def vlm(run):
     numbers = dict(seconds=read(run, "metrics")["seconds"])
     for name in CAPTION:
         numbers |= with_bounds(name, sections["captions (test)"][name])
-    titles = {"": "answers", "blind_": "answers without picture", "other_": "answers to other words, never trained on"}
-    numbers |= {name: sections["answers"][name]["value"] for name in ("count, hard ones", "compare, hard ones")}
-    for image_embeds, title in titles.items():
-        numbers |= {image_embeds + family: sections[title][family]["value"] for family in (*FAMILIES, "mean of families")}
-        numbers |= with_bounds(f"{image_embeds}mean of families", sections[title]["mean of families"])
+    for name in ("count, hard ones", "compare, hard ones"):
+        numbers[name] = sections["answers"][name]["value"]
+    for prefix, title in ANSWERS.items():
+        for family in (*FAMILIES, "mean of families"):
+            numbers[prefix + family] = sections[title][family]["value"]
+        mean = sections[title]["mean of families"]
+        numbers |= with_bounds(f"{prefix}mean of families", mean)
     return numbers | dict(more_fact_f1=sections["where from: more"]["fact_f1"]["value"])
 
 
 def where_from(clip_run, vlm_run, splits=("control", "held_out")):
-    """Pairs never trained on and pairs of equal difficulty that were: {split: {name: [value, low, high]}}."""
+    """Pairs never trained on, and trained ones: {split: {name: [value, low, high]}}."""
     found = {split: {} for split in splits}
-    for run, names in ((clip_run, ("zero_shot", "r_at_1")), (vlm_run, ("fact_f1", "exact_caption", "misdescribed_i", "vqa_unpaired"))):
+    vlm_names = ("fact_f1", "exact_caption", "misdescribed_i", "vqa_unpaired")
+    for run, names in ((clip_run, ("zero_shot", "r_at_1")), (vlm_run, vlm_names)):
         sections = read(run, "report")["sections"]
         for split in splits:
             scores = sections[f"where from: {split}"]
@@ -53,18 +69,40 @@ def where_from(clip_run, vlm_run, splits=("control", "held_out")):
 def presence(run):
     """POPE: {kind of negatives: {name: [value, low, high]}}."""
     sections = read(run, "report")["sections"]
-    return {kind: {name: three(sections[f"presence, {kind} negatives"][name]) for name in ("accuracy", "yes_rate")} for kind in ("random", "popular", "adversarial")}
+    return {
+        kind: {
+            name: three(sections[f"presence, {kind} negatives"][name])
+            for name in ("accuracy", "yes_rate")
+        }
+        for kind in ("random", "popular", "adversarial")
+    }
 
 
-def main():
-    texts = {name: text for name, text in json.loads(PATH.read_text()).items() if isinstance(text, str)}
-    seeds = ("", "-1", "-2")
-    results = texts | dict(clip=[clip("clip" + seed) for seed in seeds], clip_full=clip("clip-full"))
-    results["vlm"] = {p: [vlm("vlm-" + p)] for p in ("label", "linear", "qformer")} | dict(mlp=[vlm("vlm-mlp" + seed) for seed in seeds])
-    results |= dict(vlm_full=vlm("vlm-full"), where_from=where_from("clip-held", "vlm-held"))
-    results["presence"] = {name: presence(run) for name, run in (("default world", "vlm-qformer"), ("world of friends", "vlm-friends"))}
+def both_worlds():
+    runs = {"shapes": "vlm-qformer", "shapes-cooccurrence": "vlm-cooccurrence"}
+    return {name: presence(run) for name, run in runs.items()}
+
+
+PARTS = {
+    "clip": lambda: [clip("clip" + seed) for seed in SEEDS],
+    "clip_full": lambda: clip("clip-full"),
+    "label": lambda: [vlm("vlm-label")],
+    "linear": lambda: [vlm("vlm-linear")],
+    "qformer": lambda: [vlm("vlm-qformer")],
+    "mlp": lambda: [vlm("vlm-mlp" + seed) for seed in SEEDS],
+    "vlm_full": lambda: vlm("vlm-full"),
+    "where_from": lambda: where_from("clip-held", "vlm-held"),
+    "presence": both_worlds,
+}
+
+
+def main(parts):
+    results = json.loads(PATH.read_text())
+    for part in parts or PARTS:
+        home = results["vlm"] if part in results["vlm"] else results
+        home[part] = PARTS[part]()
     PATH.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

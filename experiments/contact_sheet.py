@@ -1,6 +1,6 @@
-"""Draw data/contact_sheet.png: minimal pairs of the test split with their captions and questions.
+"""Draw data/shapes/contact_sheet.png: minimal pairs of the test split, captions and questions.
 
-    python experiments/contact_sheet.py
+python experiments/contact_sheet.py
 """
 
 import sys
@@ -9,25 +9,21 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from data.shapes import grammar, questions
-from data.shapes.render import render
-from data.shapes.scene import PLACE, WORLDS, sample
-from tinyvlm.evaluation import plots
+from data.dataset import DATASETS  # noqa: E402
+from tinyvlm.evaluation import plots  # noqa: E402
 
 
 def main():
-    world, pixels, lines = WORLDS["default"], [], []
-    for k, family in enumerate(questions.FAMILIES):
-        pairs = questions.sample_minimal_pairs(world, 0, "test", family, 8)
-        row = pairs.rows[k : k + 1]
-        for side in (0, 1):
-            scenes = sample(world, 0, "test", pairs.indices[k : k + 1] + side)
-            told = scenes.objects.copy()
-            told[..., PLACE] = 0
-            asked, replied = grammar.render_question(row)[0], grammar.render_answer(row, pairs.answers[k : k + 1, side])[0]
-            pixels.append(render(world, scenes, 112)[0])
-            lines.append([[(grammar.text(grammar.caption(told)[0]), None)], [(grammar.text(asked) + " ", None), (grammar.text(replied), True)]])
-    plots.save_image_grid(pixels, lines, ROOT / "data" / "contact_sheet.png", columns=4)
+    split, pixels, lines = DATASETS["shapes"](image_size=112).split("test"), [], []
+    for k, family in enumerate(split.families):
+        asked = split.question_pairs(family, 8)
+        mine = slice(2 * k, 2 * k + 2)
+        shown = asked.pictures[mine]
+        pixels += shown.pixels()
+        rows = zip(shown.captions(), asked.asked[mine], asked.targets[mine], strict=True)
+        for caption, question, target in rows:
+            lines.append([[(caption, None)], [(question + " ", None), (target, True)]])
+    plots.save_image_grid(pixels, lines, ROOT / "data" / "shapes" / "contact_sheet.png")
 
 
 if __name__ == "__main__":

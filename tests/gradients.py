@@ -1,53 +1,71 @@
-"""Loss and gradients of one training step, in one process or several: `python -m torch.distributed.run --nproc-per-node 2 tests/gradients.py OUT`."""
+"""Loss and gradients of one training step, in one process or several.
+
+`python -m torch.distributed.run --nproc-per-node 2 tests/gradients.py OUT` writes them to OUT.
+"""
 
 import sys
 
 import numpy as np
 import torch
+from helpers import SMALL, shapes
 
 import train_clip
 import train_vlm
-from conftest import SMALL
-from data.dataset import VQADataset, CaptionDataset
-from tinyvlm.training import distributed, loop
+from data.batch import IGNORE
 from tinyvlm.losses import LOSSES
+from tinyvlm.training.distributed import Distributed
 
 BATCH = 8
 
 
+class FreshRun:
+    """A run that goes on from no checkpoint."""
+
+    saved = None
+
+
 def clip_step(dist):
-    config = train_clip.Config(**SMALL)
-    model = train_clip.build_model(config)
-    data = CaptionDataset(loop.build_world(config))
-    batch = data.batch("train", dist.shard(np.arange(BATCH)))
-    shared = dist.wrap_ddp(model)
-    image, text, scale = shared(batch.pixels, batch.tokens)
+    """One step of CLIP: the model with its gradients, the loss."""
+    data = shapes()
+    model = train_clip.build_model(train_clip.Config(**SMALL), data.tokenizer)
+    batch = data.caption_batch("train", dist.shard(np.arange(BATCH)))
+    ddp_model = dist.wrap_ddp(model)  # to be kept until backward has shared the gradients
+    image, text, scale = ddp_model(batch.pixels, batch.tokens)
+    image, text = dist.all_gather_with_grad(image), dist.all_gather_with_grad(text)
     is_match = data.is_match("train", np.arange(BATCH))
-    loss = LOSSES["multi_positive"](dist.all_gather_with_grad(image), dist.all_gather_with_grad(text), scale, is_match)
+    loss = LOSSES["masked_clip"](image, text, scale, None, is_match)
     loss.backward()
     return model, loss.detach()
 
 
 def vlm_step(dist):
-    config = train_vlm.Config(encoder_init="random", dim=32, depth=1, heads=1, projector="label")
-    model = train_vlm.build_model(config, train_vlm.load_encoder(config)[0])
-    data = VQADataset(loop.build_world(config))
-    batch = data.batch("train", dist.shard(np.arange(BATCH)))
+    """One step of a VLM whose processes have uneven numbers of labels, and an aux_loss."""
+    settings = dict(encoder_init="random", dim=32, depth=1, heads=1, projector="label")
+    config, data = train_vlm.Config(**settings), shapes()
+    model = train_vlm.build_model(config, train_vlm.load_encoder(config, FreshRun)[0], data)
+    batch = data.vqa_batch("train", dist.shard(np.arange(BATCH)))
     if dist.rank == 0:
-        batch.loss_mask[0] = False  # uneven numbers of words that are learned
-    shared = dist.wrap_ddp(model)
-    losses, aux_loss = shared(batch)
-    loss = losses.sum() * dist.size / dist.all_reduce_sum(batch.loss_mask.sum()) + aux_loss
+        batch.labels[0] = IGNORE
+    ddp_model = dist.wrap_ddp(model)
+    losses, aux_loss = ddp_model(batch)
+    words = dist.all_reduce_sum((batch.labels != IGNORE).sum())
+    loss = losses.sum() * dist.size / words + aux_loss
     loss.backward()
-    return model, dist.all_reduce_sum(loss) / dist.size
+    return model, dist.all_reduce_sum(loss.detach()) / dist.size
+
+
+STEPS = {"clip": clip_step, "vlm": vlm_step}
+
+
+def main(path):
+    with Distributed("cpu") as dist:
+        result = {}
+        for name, step in STEPS.items():
+            model, loss = step(dist)
+            result[name] = dict(loss=loss, **{n: p.grad for n, p in model.named_parameters()})
+        if dist.is_main:
+            torch.save(result, path)
 
 
 if __name__ == "__main__":
-    dist = distributed.Distributed("cpu")
-    result = {}
-    for name, step in (("clip", clip_step), ("vlm", vlm_step)):
-        model, loss = step(dist)
-        result[name] = dict(loss=loss, **{n: p.grad for n, p in model.named_parameters()})
-    if dist.is_main:
-        torch.save(result, sys.argv[1])
-    dist.shutdown()
+    main(sys.argv[1])

@@ -11,11 +11,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import train_clip
+import train_vlm
 from data.dataset import DATASETS
 from tinyvlm.clip import CLIP
 from tinyvlm.decoders import DECODERS
 from tinyvlm.projectors import PROJECTORS
 from tinyvlm.text import TEXT_ENCODERS
+from tinyvlm.training.checkpoint import load_checkpoint
 from tinyvlm.training.config import kwargs_for, run_script
 from tinyvlm.vision import VISION_ENCODERS
 from tinyvlm.vlm import VLM
@@ -79,6 +82,26 @@ def in_process(*words):
     finally:
         sys.argv = arguments
     return code, stdout.getvalue(), stderr.getvalue()
+
+
+def skip_test_phase(monkeypatch):
+    """Runs end after their last step: no test split, no pictures, no scores on validation pictures
+    (but the loss on them)."""
+    for script in (train_clip, train_vlm):
+        monkeypatch.setattr(script, "evaluate_test", lambda *_: ({}, dict(score=0.5)))
+        monkeypatch.setattr(script, "draw_samples", lambda *_: None)
+        monkeypatch.setattr(script.plots, "curves", lambda *_: None)
+        monkeypatch.setattr(script, "validate", lambda *_: {})
+
+
+def weights(folder):
+    return load_checkpoint(folder)["model"]
+
+
+def same_weights(one, other):
+    """Two folders of runs, or two dicts of tensors."""
+    one, other = (w if isinstance(w, dict) else weights(w) for w in (one, other))
+    return one.keys() == other.keys() and all(torch.equal(w, other[n]) for n, w in one.items())
 
 
 # ---------------------------------------------------------------- models and batches

@@ -1,319 +1,539 @@
-"""The scripts as their users meet them: a few steps, the files they leave, resume, bad input, and what the README says."""
+"""The scripts as their users meet them: what a run leaves, samples, bad input, help, the README."""
 
+import ast
 import json
 import re
 
 import numpy as np
 import pytest
 import torch
+from helpers import CLIP_ARGS, ROOT, VLM_ARGS, command, in_process
 from PIL import Image
 
 import evaluate
 import sample
 import train_clip
 import train_vlm
-from conftest import CLIP_ARGS, ROOT, VLM_ARGS, command, in_process
-from tinyvlm.training import config as settings
-from tinyvlm.training import checkpoint, distributed
 from tinyvlm.projectors import PROJECTORS
+from tinyvlm.training import config as settings
+from tinyvlm.training import files
+from tinyvlm.training.config import UserError
 
-FILES = {"config.json", "log.jsonl", "last.pt", "best.pt", "metrics.json", "times.json", "curves.png", "samples.png"}
+MODULES = {f"{m.__name__}.py": m for m in (train_clip, train_vlm, sample, evaluate)}
+LEFT_BY_RUNS = {
+    "config.json", "log.jsonl", "last.pt", "metrics.json", "times.json", "curves.png",
+    "samples.png",
+}  # fmt: skip
+FAMILIES = ("existence", "count", "colour", "shape", "size", "relation", "compare")
 
 
-def weights(folder):
-    return checkpoint.load_checkpoint(folder / "last.pt")["model"]
+# ---------------------------------------------------------------- what a run leaves
 
 
 def test_clip_leaves_what_it_promises(clip_folder):
-    assert {p.name for p in clip_folder.iterdir()} == FILES
+    assert {p.name for p in clip_folder.iterdir()} - {"sample.png"} == LEFT_BY_RUNS
     numbers = json.loads((clip_folder / "metrics.json").read_text())
-    assert {"seconds", "images_per_second", "matched_cosine", "mismatched_cosine", "zero_shot", "r_at_1"} <= set(numbers)
-    assert all(isinstance(v, (int, float)) for v in numbers.values())
-    assert [line["step"] for line in checkpoint.read_log(clip_folder) if "loss" in line] == [1, 2, 3, 4, 5, 6]
+    scores = {"matched_cosine", "mismatched_cosine", "zero_shot", "r_at_1"}
+    assert scores | {"seconds", "wall_seconds", "images_per_second"} <= set(numbers)
+    assert all(isinstance(value, (int, float)) for value in numbers.values())
+    log = files.read_log(clip_folder)
+    assert [line["step"] for line in log if "loss" in line] == [1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in log if "val_loss" in line] == [2, 4, 6]
 
 
 def test_vlm_leaves_what_it_promises(vlm_folder):
-    assert {p.name for p in vlm_folder.iterdir()} == FILES
+    assert {p.name for p in vlm_folder.iterdir()} - {"sample.png"} == LEFT_BY_RUNS
     numbers = json.loads((vlm_folder / "metrics.json").read_text())
-    families = {"vqa_" + f for f in ("existence", "count", "colour", "shape", "size", "relation", "compare")}
-    assert {"seconds", "images_per_second", "fact_f1", "exact_caption", "vqa", "vqa_blind", "vqa_chance"} | families <= set(numbers)
-    assert [line.get("stage") for line in checkpoint.read_log(vlm_folder) if "loss" in line] == ["language"] * 3 + ["align"] + ["instruct"] * 2
-
-
-def test_evaluations_do_not_change_the_training(clip_folder, vlm_folder, tmp_path):
-    train_clip.main(train_clip.Config(out=str(tmp_path / "clip"), **CLIP_ARGS | dict(eval_every=3)))
-    arguments = VLM_ARGS | dict(clip=str(clip_folder), num_queries=4, eval_every=6)
-    train_vlm.main(train_vlm.Config(out=str(tmp_path / "vlm"), **arguments))
-    for reference, other in ((clip_folder, "clip"), (vlm_folder, "vlm")):
-        assert all(torch.equal(w, weights(reference)[n]) for n, w in weights(tmp_path / other).items())
-
-
-def test_projectors_share_encoder_and_decoder_to_the_last_bit(clip_folder):
-    built = []
-    for name in PROJECTORS:
-        config = train_vlm.Config(projector=name, clip=str(clip_folder))
-        built.append(train_vlm.build_model(config, train_vlm.load_encoder(config)[0]))
-    for model in built[1:]:
-        for part in ("vision", "decoder"):
-            other = getattr(built[0], part).state_dict()
-            assert all(torch.equal(w, other[n]) for n, w in getattr(model, part).state_dict().items())
-
-
-def test_align_starts_from_the_encoder_of_clip_and_moves_the_projector_alone(clip_folder, tmp_path):
-    arguments = VLM_ARGS | dict(steps=2, stages="align", shares="1", projector="mlp", clip=str(clip_folder), out=str(tmp_path))
-    train_vlm.main(train_vlm.Config(**arguments))
-    fresh = train_vlm.build_model(train_vlm.Config(**arguments), train_vlm.load_encoder(train_vlm.Config(**arguments))[0]).state_dict()
-    encoder = {name: w for name, w in weights(clip_folder).items() if name.startswith("vision.")}
-    assert encoder
-    for name, w in weights(tmp_path).items():
-        assert torch.equal(w, encoder.get(name, fresh[name])) == (not name.startswith("projector.")), name
-
-
-def test_a_config_that_makes_no_sense_is_refused_from_python_too(clip_folder):
-    before = (clip_folder / "metrics.json").read_bytes()
-    for wrong in (dict(steps=0), dict(loss="typo"), dict(lr=float("nan"))):
-        with pytest.raises(settings.UserError, match="--"):
-            train_clip.main(train_clip.Config(out=str(clip_folder), **CLIP_ARGS | wrong))
-    assert (clip_folder / "metrics.json").read_bytes() == before
-
-
-def test_a_stage_that_trains_nothing_its_loss_depends_on_is_refused(tmp_path):
-    with pytest.raises(settings.UserError, match="--train-language"):
-        train_vlm.main(train_vlm.Config(train_language="projector.*", encoder_init="random", out=str(tmp_path), **VLM_ARGS))
-
-
-def test_a_device_without_a_number_is_the_current_one(monkeypatch):
-    chosen = []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "set_device", lambda device: chosen.append(device.index))
-    assert [str(distributed.Distributed(name).device) for name in ("auto", "cuda", "cuda:1", "cpu")] == ["cuda", "cuda", "cuda:1", "cpu"]
-    assert chosen == [1]  # set_device refuses a device without a number
+    scores = {"fact_f1", "exact_caption", "vqa", "vqa_blind", "vqa_chance"}
+    scores |= {f"vqa_{family}" for family in FAMILIES}
+    assert scores | {"seconds", "wall_seconds", "images_per_second"} <= set(numbers)
+    log = files.read_log(vlm_folder)
+    stages = [line["stage"] for line in log if "loss" in line]
+    assert stages == ["language"] * 3 + ["align"] + ["instruct"] * 2
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 def test_on_a_gpu(tmp_path):
-    on_gpu = dict(device="cuda", eval_every=3)
-    train_clip.main(train_clip.Config(out=str(tmp_path / "clip"), **CLIP_ARGS | on_gpu))
+    on_gpu, clip = dict(device="cuda", eval_every=3), str(tmp_path / "clip")
+    train_clip.main(train_clip.Config(out=clip, **CLIP_ARGS | on_gpu))
     for projector in PROJECTORS:
-        train_vlm.main(train_vlm.Config(projector=projector, clip=str(tmp_path / "clip"), out=str(tmp_path / projector), **VLM_ARGS | on_gpu))
-        evaluate.main(evaluate.Config(checkpoint=str(tmp_path / projector), items=20))
-        sample.main(sample.Config(checkpoint=str(tmp_path / projector), items=2))
+        folder = str(tmp_path / projector)
+        options = VLM_ARGS | on_gpu | dict(projector=projector, clip=clip, out=folder)
+        train_vlm.main(train_vlm.Config(**options))
+    for folder in (str(tmp_path / name) for name in ("clip", *PROJECTORS)):
+        evaluate.main(evaluate.Config(checkpoint=folder, items=20, device="cuda"))
+        sample.main(sample.Config(checkpoint=folder, items=2, device="cuda"))
 
 
-RECIPES = [("instruct", "1", "*"), ("align,instruct", "0.5,0.5", "decoder.*"), ("instruct", "1", "projector.*,vision.blocks.*")]
+# ---------------------------------------------------------------- samples
 
 
-@pytest.mark.parametrize("stages, shares, patterns", RECIPES)
-def test_recipes_of_the_literature_are_a_flag_away(clip_folder, tmp_path, stages, shares, patterns):
-    arguments = VLM_ARGS | dict(steps=2, stages=stages, shares=shares, train_instruct=patterns, projector="linear")
-    numbers = train_vlm.main(train_vlm.Config(out=str(tmp_path), clip=str(clip_folder), **arguments))
-    assert {line["stage"] for line in checkpoint.read_log(tmp_path) if "loss" in line} == set(stages.split(",")) and 0 <= numbers["vqa"] < 0.6
+def sampled(folder, tmp_path, **options):
+    options = dict(checkpoint=str(folder), device="cpu", out=str(tmp_path / "page.png")) | options
+    return sample.main(sample.Config(**options))
 
 
-def test_sampler_with_both_kinds_of_checkpoint_and_every_kind_of_picture(clip_folder, vlm_folder, tmp_path, capsys):
-    for folder in (clip_folder, vlm_folder):
-        page = sample.main(sample.Config(checkpoint=str(folder), items=2, out=str(tmp_path / "page.png")))
+def test_samples_of_both_kinds_of_checkpoint(clip_folder, vlm_folder, tmp_path, capsys):
+    for folder, words in ((clip_folder, "+0."), (vlm_folder, "?")):
+        page = sampled(folder, tmp_path, items=2, start=3)
+        said = capsys.readouterr().out
         assert Image.open(page).width > 100
-    assert "test picture 0" in capsys.readouterr().out
-    for mode in ("RGB", "RGBA", "P", "CMYK", "L", "I;16"):
-        path = tmp_path / f"{mode.replace(';', '')}.{'tiff' if mode in ('CMYK', 'I;16') else 'png'}"
-        Image.new(mode, (90, 40)).save(path)
-        sample.main(sample.Config(checkpoint=str(vlm_folder), image=str(path), question="What color is the circle?", out=str(tmp_path / "page.png")))
-        sample.main(sample.Config(checkpoint=str(clip_folder), image=str(path), out=str(tmp_path / "page.png")))
-    assert "what colour is the circle ?" in capsys.readouterr().out
+        assert "test picture 6" in said and "test picture 8" in said and words in said
+        assert re.search(r"\[(true|FALSE)\]", said)
+
+
+def test_a_checkpoint_may_be_named_by_its_file_and_the_page_lies_beside_it(vlm_folder):
+    page = vlm_folder / "sample.png"
+    sample.main(sample.Config(checkpoint=str(vlm_folder / "last.pt"), items=1, device="cpu"))
+    assert page.exists()
+    page.unlink()
+
+
+def test_a_picture_of_the_users_and_a_question_as_people_type_it(
+    clip_folder, vlm_folder, tmp_path, capsys
+):
+    Image.new("RGB", (90, 40), "red").save(tmp_path / "red.png")
+    image = str(tmp_path / "red.png")
+    sampled(vlm_folder, tmp_path, image=image, question="What color is the circle?")
+    said = capsys.readouterr().out
+    assert image in said and "what colour is the circle ?" in said and "[" not in said
+    sampled(vlm_folder, tmp_path, image=image)
+    assert "how many objects are there ?" in capsys.readouterr().out
+    sampled(clip_folder, tmp_path, image=image)
+    assert len(re.findall(r"[+-]0\.\d\d  an? \w+ \w+", capsys.readouterr().out)) == 5
+
+
+@pytest.mark.parametrize("question", ["🙂", "\x00", "\ud800", "שלום", "?", "why"])
+def test_strange_questions_are_answered(vlm_folder, tmp_path, question):
+    sampled(vlm_folder, tmp_path, items=1, question=question)
 
 
 def test_greedy_and_sampled_words(vlm_folder, tmp_path, capsys):
-    said = []
-    for temperature, seed in ((0.0, 0), (0.0, 1), (5.0, 0), (5.0, 1)):
-        sample.main(sample.Config(checkpoint=str(vlm_folder), items=1, temperature=temperature, seed=seed, out=str(tmp_path / "p.png")))
-        said.append(capsys.readouterr().out)
-    assert said[0] == said[1] and said[2] != said[3]
+    def said(**options):
+        sampled(vlm_folder, tmp_path, items=1, **options)
+        return capsys.readouterr().out
+
+    greedy, again = said(), said()
+    one, the_same = said(temperature=5.0), said(temperature=5.0)
+    other, likeliest = said(temperature=5.0, seed=1), said(temperature=5.0, top_k=1)
+    assert greedy == again == likeliest and one == the_same
+    assert len({greedy, one, other}) == 3
 
 
-# ---------------------------------------------------------------- evaluation
+def test_a_terminal_that_knows_no_korean_shows_question_marks(vlm_folder, tmp_path):
+    words = ["--checkpoint", vlm_folder, "--items", "1", "--out", tmp_path / "page.png"]
+    code, stdout, stderr = command(
+        "sample.py", *words, "--question", "무슨 색?", env={"PYTHONIOENCODING": "cp1252"}
+    )
+    assert code == 0, stderr
+    assert "?? ? ?" in stdout and "무" not in stdout
 
 
-def test_evaluation_leaves_its_reports_and_the_same_bytes_twice(clip_folder, vlm_folder, tmp_path, capsys):
-    for folder in (clip_folder, vlm_folder):
-        contents = []
-        for out in (tmp_path / "one", tmp_path / "two"):
-            evaluate.main(evaluate.Config(checkpoint=str(folder), items=20, out=str(out)))
-            assert {p.name for p in out.iterdir()} == {"report.json", "report.md", "report.png"}
-            contents.append([(out / name).read_bytes() for name in ("report.json", "report.md", "report.png")])
-        assert contents[0] == contents[1]
-        for scores in json.loads(contents[0][0])["sections"].values():
-            assert all({"value", "low", "high", "items"} <= set(numbers) for numbers in scores.values())
-    assert "answers/s" in capsys.readouterr().out
+# ---------------------------------------------------------------- pictures of the user's
 
 
-def test_evaluation_of_another_split_and_of_some_families(vlm_folder, tmp_path):
-    sections = evaluate.main(evaluate.Config(checkpoint=str(vlm_folder), items=20, split="more", families="count,compare", out=str(tmp_path)))
-    assert list(sections["answers"]) == ["count", "compare", "mean of families", "count, hard ones", "compare, hard ones"] and "captions (more)" in sections
-
-
-def test_comparison_is_paired_and_of_like_with_like(clip_folder, vlm_folder, tmp_path):
-    both = (str(vlm_folder), str(vlm_folder / "best.pt"))
-    evaluate.main(evaluate.Config(compare=both, items=20, out=str(tmp_path)))
-    table = (tmp_path / "compare.md").read_text()
-    assert str(vlm_folder) in table and "| items |" in table
-    numbers = json.loads((tmp_path / "compare.json").read_text())
-    for scores in numbers.values():
-        for first, other in (score.values() for score in scores.values()):
-            assert np.isclose(other["difference"], other["value"] - first["value"], atol=2e-5)
-            assert other["difference_low"] <= other["difference"] + 1e-5 and other["difference"] <= other["difference_high"] + 1e-5
-    for wrong, named in (((str(vlm_folder), str(clip_folder)), "like with like"),):
-        with pytest.raises(settings.UserError, match=named):
-            evaluate.main(evaluate.Config(compare=wrong, items=20, out=str(tmp_path)))
-    for options, named in ((dict(split="held_out"), "held-out"), (dict(families="colour", checkpoint=str(clip_folder)), "--families")):
-        with pytest.raises(settings.UserError, match=named):
-            evaluate.main(evaluate.Config(**dict(checkpoint=str(vlm_folder), items=20, out=str(tmp_path)) | options))
-
-
-# ---------------------------------------------------------------- bad input: one line, exit code 2
+def save_picture(path, values):
+    """values: an array, or a PIL image."""
+    image = values if isinstance(values, Image.Image) else Image.fromarray(values)
+    image.save(path)
+    return str(path)
 
 
 @pytest.mark.parametrize(
-    "words, named",
-    [
-        (["train_clip.py", "--steps", "0"], "--steps"),
-        (["train_clip.py", "--steps", "1e3"], "--steps"),
-        (["train_clip.py", "--steps", "-5"], "--steps"),
-        (["train_clip.py", "--seed", "-1"], "--seed"),
-        (["train_clip.py", "--lr", "inf"], "--lr"),
-        (["train_clip.py", "--learning-rate", "1"], "--learning-rate"),
-        (["train_clip.py", "--lr", "nan"], "--lr"),
-        (["train_clip.py", "--lr", "-1"], "--lr"),
-        (["train_clip.py", "--batch-size", "1"], "--batch-size"),
-        (["train_clip.py", "--batch", "8"], "--batch-size"),
-        (["train_clip.py", "--loss", "plane"], "did you mean plain"),
-        (["train_clip.py", "--resume", "False"], "False"),
-        (["train_clip.py", "--dim", "20", "--heads", "3"], "divisible"),
-        (["train_clip.py", "--image-size", "42"], "multiple"),
-        (["train_clip.py", "--image-size", "60", "--encoder", "convnext"], "multiple"),
-        (["train_clip.py", "--dim", "10", "--heads", "1"], "multiple of 4"),
-        (["train_vlm.py", "--shares", "nan,0.5,0.5"], "--shares"),
-        (["train_clip.py", "--device", "tpu"], "tpu"),
-        (["train_clip.py", "--device", "cuda:99"], "cuda"),
-        (["train_clip.py", "--out", "README.md"], "README.md"),
-        (["train_clip.py", "--out", "x" * 300], "--out"),
-        (["train_clip.py", "--world", "friends", "--held-out", "1"], "--held-out"),
-        (["train_vlm.py", "--projector", "qformr"], "did you mean qformer"),
-        (["train_vlm.py", "--proj", "mlp"], "--projector"),
-        (["train_vlm.py", "--projector", "linear", "--queries", "8", "--encoder-init", "random"], "--queries"),
-        (["train_vlm.py", "--clip", "nowhere"], "train_clip.py"),
-        (["train_vlm.py", "--clip", "README.md"], "README.md"),
-        (["train_vlm.py", "--stages", "language,alignn,instruct"], "alignn"),
-        (["train_vlm.py", "--shares", "0.5,0.5"], "--shares"),
-        (["train_vlm.py", "--train-align", "projektor.*", "--encoder-init", "random"], "projektor"),
-        (["train_vlm.py", "--blind", "9"], "--blind"),
-        (["sample.py", "--checkpoint", "nowhere"], "nowhere"),
-        (["sample.py", "--checkpoint", "x" * 300], "no checkpoint"),
-        (["sample.py", "--start", "1" + "0" * 20], "--start"),
-        (["evaluate.py", "nowhere"], "nowhere"),
-        (["evaluate.py", "--families", "colour,shap"], "shap"),
-        (["evaluate.py", "--split", "tset"], "did you mean test"),
-        (["evaluate.py", "--items", "2"], "--items"),
-        (["evaluate.py", "one", "two"], "two"),
-        (["evaluate.py", "--compare", "one", "one"], "--compare"),
-        (["evaluate.py", "one", "--compare", "two", "three"], "--compare"),
-    ],
+    "mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "I;16", "I", "F", "YCbCr"]
 )
-def test_bad_input_gets_one_line_and_exit_code_2(words, named, tmp_path, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    out = [] if "--out" in words or words[0] in ("sample.py", "evaluate.py") else ["--out", tmp_path / "run"]
-    code, stdout, stderr = in_process(*words, *out)
-    assert code == 2 and stderr.startswith("error: ") and stderr.count("\n") == 1 and named in stderr, stderr
+def test_every_kind_of_picture_is_read(mode, tmp_path):
+    tiff = mode in ("CMYK", "I;16", "I", "F", "YCbCr")
+    path = save_picture(
+        tmp_path / f"picture.{'tiff' if tiff else 'png'}", Image.new(mode, (90, 40))
+    )
+    pixels = sample.read_picture(path, 56)
+    assert pixels.shape == (1, 3, 56, 56) and pixels.dtype == torch.uint8
 
 
-def test_the_shell_sees_the_same_exit_codes():
-    for words, wanted in ((["train_clip.py", "--steps", "0"], 2), (["evaluate.py", "--help"], 0)):
-        code, stdout, stderr = command(*words)
-        assert code == wanted and bool(stdout) == (code == 0) and stderr.count("\n") == (code == 2)
+def test_a_picture_of_the_right_size_is_read_bit_by_bit(tmp_path):
+    values = np.random.default_rng(0).integers(0, 256, (56, 56, 3), dtype=np.uint8)
+    pixels = sample.read_picture(save_picture(tmp_path / "a.png", values), 56)
+    assert np.array_equal(pixels[0].permute(1, 2, 0).numpy(), values)
 
 
-def test_bad_pictures_and_questions(vlm_folder, tmp_path):
+def test_the_middle_square_of_a_wide_picture_is_seen(tmp_path):
+    values = np.zeros((56, 112, 3), np.uint8)
+    values[:, 28:84] = 200
+    assert (sample.read_picture(save_picture(tmp_path / "a.png", values), 56) == 200).all()
+
+
+RAMP = np.linspace(0, 1, 56 * 56).reshape(56, 56)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (RAMP * 4095).astype(np.uint16),  # 12 bits in 16
+        (RAMP * 65535).astype(np.uint16),
+        (RAMP * 4095).astype(np.int32),
+        (RAMP * (2**31 - 1)).astype(np.int32),
+        RAMP.astype(np.float32),
+        (1000 * RAMP).astype(np.float32),
+        (RAMP * 2 - 1).astype(np.float32),  # from -1 to 1
+    ],
+    ids=["12 of 16 bits", "16 bits", "12 of 32 bits", "31 bits", "to 1", "to 1000", "from -1"],
+)
+def test_the_scale_of_values_is_that_of_the_picture_and_not_of_its_type(values, tmp_path):
+    pixels = sample.read_picture(save_picture(tmp_path / "a.tiff", values), 56)[0].long()
+    assert torch.equal(pixels[0], pixels[1]) and torch.equal(pixels[0], pixels[2])
+    wanted = torch.from_numpy(RAMP * 255)
+    assert (pixels[0] - wanted).abs().max() <= 1  # neither black nor white, nor wrapped around
+
+
+def test_a_black_picture_stays_black(tmp_path):
+    for values in (np.zeros((56, 56), np.float32), np.zeros((56, 56), np.uint16)):
+        assert not sample.read_picture(save_picture(tmp_path / "a.tiff", values), 56).any()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_picture_with_values_that_are_not_finite_is_refused(bad, tmp_path):
+    values = RAMP.astype(np.float32)
+    values[3, 4] = bad
+    path = save_picture(tmp_path / "a.tiff", values)
+    with pytest.raises(UserError, match="a.tiff has values that are not finite"):
+        sample.read_picture(path, 56)
+
+
+def test_what_is_transparent_shows_the_backdrop(tmp_path):
+    clear = np.zeros((56, 56, 4), np.uint8)
+    clear[..., 0], clear[:28, :, 3] = 255, 255  # red, its lower half transparent
+    pixels = sample.read_picture(save_picture(tmp_path / "a.png", clear), 56)[0, :, :, 0]
+    assert pixels[:, 0].tolist() == [255, 0, 0] and pixels[:, -1].tolist() == [40, 40, 40]
+    palette = Image.new("P", (56, 56))
+    palette.save(tmp_path / "p.png", transparency=0)
+    assert (sample.read_picture(str(tmp_path / "p.png"), 56) == 40).all()
+
+
+def test_a_picture_that_a_camera_turned_is_turned_back(tmp_path):
+    values = np.zeros((56, 56, 3), np.uint8)
+    values[:28] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter, clockwise
+    Image.fromarray(values).save(tmp_path / "a.png", exif=exif)
+    pixels = sample.read_picture(str(tmp_path / "a.png"), 56)[0, 0]
+    assert (pixels[:, 28:] == 255).all() and not pixels[:, :28].any()
+
+
+def test_what_is_no_picture_is_refused(tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "empty.png").write_bytes(b"")
     Image.new("1", (9000, 8000)).save(tmp_path / "huge.png")
     Image.new("RGB", (90, 40), "red").save(tmp_path / "whole.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:60])
-    for words, named in (
-        (["--image", tmp_path / "none.png"], "none.png"),
-        (["--image", tmp_path / "text.png"], "text.png"),
-        (["--image", tmp_path / "empty.png"], "empty.png"),
-        (["--image", tmp_path / "huge.png"], "64 megapixels"),
-        (["--image", tmp_path / "cut.png"], "cut.png"),
-        (["--image", tmp_path], str(tmp_path)),
-        (["--question", "why " * 100], "--question"),
+    limit = Image.MAX_IMAGE_PIXELS
+    for name, said in (
+        ("none.png", "there is no picture .*none.png"),
+        ("text.png", "text.png cannot be read as a picture"),
+        ("empty.png", "empty.png cannot be read"),
+        ("huge.png", "64 megapixels"),
+        ("cut.png", "cut.png cannot be read"),
+        ("", "cannot be read"),  # the folder
     ):
-        with pytest.raises(settings.UserError, match=re.escape(named)):
-            options = {str(words[0])[2:]: str(words[1])}
-            sample.main(sample.Config(checkpoint=str(vlm_folder), out=str(tmp_path / "p.png"), **options))
-    for strange in ("🙂", "\x00", "\ud800", "שלום", "?"):
-        sample.main(sample.Config(checkpoint=str(vlm_folder), items=1, question=strange, out=str(tmp_path / "p.png")))
+        with pytest.raises(UserError, match=said):
+            sample.read_picture(str(tmp_path / name), 56)
+    assert limit == Image.MAX_IMAGE_PIXELS  # which belongs to whoever calls
 
 
-def test_resume_with_other_settings_lists_them(clip_folder):
-    with pytest.raises(settings.UserError, match="lr 0.002 then, 0.5 now"):
-        train_clip.main(train_clip.Config(out=str(clip_folder), resume=True, lr=0.5, **CLIP_ARGS))
+@pytest.mark.parametrize(
+    "kind, options, named",
+    [
+        ("vlm", dict(top_k=5), "--top-k has no effect without --temperature"),
+        ("vlm", dict(seed=1), "--seed has no effect without --temperature"),
+        ("vlm", dict(image="a.png", items=3), "--items has no effect with --image"),
+        ("vlm", dict(image="a.png", start=3), "--start has no effect with --image"),
+        ("vlm", dict(question="why " * 100), "--question is longer"),
+        ("vlm", dict(question="  "), "--question is empty"),
+        ("vlm", dict(image="none.png"), "none.png"),
+        ("vlm", dict(temperature=-1.0), "--temperature"),
+        ("vlm", dict(out="page.jpg"), "--out page.jpg is no PNG"),
+        ("vlm", dict(out="nowhere/page.png"), "there is no folder nowhere"),
+        ("clip", dict(temperature=1.0), "--temperature has no effect with a CLIP"),
+        ("clip", dict(top_k=1), "--top-k has no effect with a CLIP"),
+        ("clip", dict(seed=1), "--seed has no effect with a CLIP"),
+        ("clip", dict(question="why ?"), "answers no questions"),
+        ("clip", dict(image="a.png", items=3), "--items has no effect with --image"),
+    ],
+)
+def test_what_cannot_be_sampled(kind, options, named, clip_folder, vlm_folder, tmp_path):
+    with pytest.raises(UserError, match=re.escape(named)):
+        sampled(clip_folder if kind == "clip" else vlm_folder, tmp_path, **options)
 
 
-@pytest.mark.parametrize("script", ["train_clip.py", "train_vlm.py", "sample.py", "evaluate.py"])
+# ---------------------------------------------------------------- bad input: one line, exit code 2
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    "line, named",
+    [
+        ("train_clip.py --steps 0", "--steps"),
+        ("train_clip.py --steps 1e3", "--steps"),
+        ("train_clip.py --steps -5", "--steps"),
+        ("train_clip.py --seed -1", "--seed"),
+        ("train_clip.py --lr inf", "--lr"),
+        ("train_clip.py --learning-rate 1", "--learning-rate"),
+        ("train_clip.py --lr nan", "--lr"),
+        ("train_clip.py --lr -1", "--lr"),
+        ("train_clip.py --batch-size 1", "--batch-size"),
+        ("train_clip.py --batch 8", "--batch-size"),
+        ("train_clip.py --loss clipp", "did you mean clip"),
+        ("train_clip.py --loss siglip2000", "choose one of clip, masked_clip"),
+        ("train_clip.py --dataset shape", "did you mean shapes"),
+        ("train_clip.py --dataset photos", "choose one of shapes"),
+        ("train_clip.py --resume False", "False"),
+        ("train_clip.py --dim 20 --heads 3", "divisible"),
+        ("train_clip.py --text-dim 20 --text-heads 3", "divisible"),
+        ("train_clip.py --encoder convnext --heads 4", "--heads has no effect with ConvNeXt"),
+        ("train_clip.py --image-size 42", "multiple"),
+        ("train_clip.py --image-size 60 --encoder convnext", "multiple"),
+        ("train_clip.py --dim 10 --heads 1", "multiple of 4"),
+        ("train_clip.py --device tpu", "tpu"),
+        ("train_clip.py --device cuda:99", "cuda"),
+        ("train_clip.py --out README.md", "README.md"),
+        ("train_clip.py --out " + "x" * 300, "--out"),
+        ("train_clip.py --world friends --held-out 1", "--held-out"),
+        ("train_clip.py --dataset shapes-cooccurrence --held-out 1", "--held-out"),
+        ("train_clip.py --resume", "there is no checkpoint"),
+        ("train_vlm.py --projector qformr", "did you mean qformer"),
+        ("train_vlm.py --proj mlp", "--projector"),
+        ("train_vlm.py --projector linear --queries 8 --encoder-init random", "--num-queries"),
+        ("train_vlm.py --clip nowhere", "train_clip.py"),
+        ("train_vlm.py --clip README.md", "README.md"),
+        ("train_vlm.py --clip x --encoder-init random", "--clip has no effect"),
+        ("train_vlm.py --encoder-dim 32", "--encoder-dim has no effect"),
+        ("train_vlm.py --encoder vit", "--encoder has no effect"),
+        ("train_vlm.py --image-size 112", "--image-size has no effect"),
+        (
+            "train_vlm.py --encoder-init random --encoder convnext --encoder-heads 4",
+            "--encoder-heads has no effect with ConvNeXt",
+        ),
+        ("train_vlm.py --encoder-init random --dim 20 --heads 3", "divisible"),
+        ("train_vlm.py --stages language,alignn,instruct", "alignn"),
+        ("train_vlm.py --shares 0.5,0.5", "--shares"),
+        ("train_vlm.py --shares nan,0.5,0.5", "--shares"),
+        ("train_vlm.py --train-align projektor.* --encoder-init random", "projektor"),
+        (
+            "train_vlm.py --stages instruct --shares 1 --train-align projector.*,vision.*",
+            "--train-align has no effect with --stages instruct",
+        ),
+        ("train_vlm.py --blind 9", "--blind"),
+        ("sample.py --checkpoint nowhere", "nowhere"),
+        ("sample.py --checkpoint " + "x" * 300, "no checkpoint"),
+        ("sample.py --start 1" + "0" * 20, "--start"),
+        ("sample.py --items 65", "--items"),
+        ("evaluate.py nowhere", "nowhere"),
+        ("evaluate.py --families colour,shap nowhere", "nowhere"),
+        ("evaluate.py --items 2", "--items"),
+        ("evaluate.py one two", "two"),
+        ("evaluate.py --compare one one", "--compare"),
+        ("evaluate.py one --compare two three", "--compare"),
+    ],
+)
+def test_bad_input_gets_one_line_and_exit_code_2(line, named, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    words = line.split()
+    is_training = words[0].startswith("train") and "--out" not in words
+    code, _, stderr = in_process(*words, *["--out", tmp_path / "run"] * is_training)
+    assert code == 2 and stderr.startswith("error: ") and stderr.count("\n") == 1, stderr
+    assert named in stderr and not (tmp_path / "run").exists()
+
+
+def test_the_shell_sees_the_same_exit_codes():
+    for line, wanted in (("train_clip.py --steps 0", 2), ("evaluate.py --help", 0)):
+        code, stdout, stderr = command(*line.split())
+        assert code == wanted and bool(stdout) == (code == 0)
+        assert stderr.count("\n") == (code == 2)
+
+
+# ---------------------------------------------------------------- help
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("script", MODULES)
 def test_help_explains_every_flag(script, monkeypatch):
     monkeypatch.setenv("COLUMNS", "400")
     code, stdout, _ = in_process(script, "--help")
-    module = {"train_clip.py": train_clip, "train_vlm.py": train_vlm, "sample.py": sample, "evaluate.py": evaluate}[script]
     assert code == 0
-    said = " ".join(stdout.split("options:")[1].split())
-    for name, field in module.Config.__dataclass_fields__.items():
+    head, options = stdout.split("options:")
+    options = " ".join(options.split())
+    for name, field in MODULES[script].Config.__dataclass_fields__.items():
         if field.metadata["positional"]:
-            assert field.metadata["help"] in stdout.split("options:")[0]
+            assert field.metadata["help"] in head
             continue
-        after = said.split(" --" + name.replace("_", "-") + (", " if field.type is bool else " "), 1)[1]
-        assert field.metadata["help"] in after[:400] and "(default: " in after[:400], name
+        follows = ", " if field.type is bool else " "
+        said = options.split(" --" + name.replace("_", "-") + follows, 1)[1][:500]
+        assert field.metadata["help"] in said and "(default: " in said, name
+        alias, choices = field.metadata["alias"], field.metadata["choices"]
+        assert not alias or alias in said
+        assert all(str(choice) in said for choice in choices or ())
 
 
-# ---------------------------------------------------------------- the README
+# ---------------------------------------------------------------- what texts say
+
+DOCUMENTS = ("README.md", "RESULTS.md", "data/shapes/README.md")
+MADE_BY_RUNNING = LEFT_BY_RUNS | {
+    "picture.png", "sample.png", "report.md", "report.png", "report.json", "compare.md",
+    "compare.json",
+}  # fmt: skip
 
 
-def test_readme_commands_flags_and_files_exist():
-    text = (ROOT / "README.md").read_text() + (ROOT / "data" / "README.md").read_text()
-    classes = {"train_clip.py": train_clip.Config, "train_vlm.py": train_vlm.Config, "sample.py": sample.Config, "evaluate.py": evaluate.Config}
-    commands = re.findall(r"(?:python|torchrun --nproc-per-node \S+) (\S+\.py)([^\n`#]*)", text)
-    assert len(commands) >= 5
-    for script, rest in commands:
-        assert (ROOT / script).exists(), script
-        if script in classes:
-            words = re.findall(r'"[^"]*"|\S+', rest)
-            words = ["mlp" if w in ("P", "PROJECTOR") else w.strip('"') for w in words]
-            settings.parse(classes[script], words, "")
-    for path in re.findall(r"(?:^|[\s(`])((?:[\w.-]+/)*[\w.-]+\.(?:py|md|png|txt|ini))\b", text):
-        made_by_running = path.startswith("runs/") or path in ("picture.png", "sample.png", "report.md", "report.png", "compare.md", *FILES)
-        assert (ROOT / path).exists() or (ROOT / "data" / path).exists() or made_by_running, path
-    known = {flag for config in classes.values() for flag in settings.flags_of(config)} | {"--help", "--nproc-per-node"}
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= known
-    for target in re.findall(r"(?:^|`)make (\w+)", text, re.M):
-        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M), target
+def texts():
+    """{what: text} of all that tells people which commands to type."""
+    names = [*DOCUMENTS, "experiments/all.sh", *MODULES, "benchmarks/speed.py"]
+    for name in names:
+        if (ROOT / name).exists():
+            text = (ROOT / name).read_text(encoding="utf-8")
+            yield name, ast.get_docstring(ast.parse(text)) if name.endswith(".py") else text
 
 
+def commands(text):
+    """(script, [words]) of every command line in a text; what varies gets a value."""
+    for name, value in (("projector", "mlp"), ("seed", "1"), (r"\w+", "x")):
+        text = re.sub(rf"\${name}\b", value, text)
+    pattern = r"(?:python|torchrun --nproc-per-node \S+|train \S+) (\S+\.py)([^\n`#&|]*)"
+    for script, rest in re.findall(pattern, text):
+        words = [word.strip('"') for word in re.findall(r'"[^"]*"|\S+', rest)]
+        yield script, ["mlp" if word in ("NAME", "PROJECTOR", "P") else word for word in words]
+
+
+@pytest.mark.quick
+def test_commands_that_are_told_can_be_typed():
+    told = [(name, *line) for name, text in texts() for line in commands(text)]
+    assert len([name for name, *_ in told if name == "README.md"]) >= 5 and len(told) >= 20
+    for name, script, words in told:
+        assert (ROOT / script).exists(), (name, script)
+        if script in MODULES:
+            config = settings.parse(MODULES[script].Config, words, "")
+            if script == "train_vlm.py":
+                train_vlm.check_settings(config)
+
+
+@pytest.mark.quick
+def test_flags_that_are_told_exist():
+    known = {flag for module in MODULES.values() for flag in settings.flags_of(module.Config)}
+    known |= {"--help", "--nproc-per-node"}
+    for name, text in texts():
+        told = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
+        assert told <= known, (name, told - known)
+
+
+@pytest.mark.quick
+def test_files_and_targets_that_are_told_exist():
+    known = {
+        path.name
+        for folder in ("", "data", "tests", "experiments", "benchmarks", "assets", "tinyvlm")
+        for path in (ROOT / folder).glob("*")
+    }
+    for folder in ("data", "tests", "tinyvlm"):
+        known |= {path.name for path in (ROOT / folder).rglob("*.*")}
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M))
+    for name in DOCUMENTS:
+        if not (ROOT / name).exists():
+            continue
+        text, here = (ROOT / name).read_text(encoding="utf-8"), (ROOT / name).parent
+        pattern = r"(?:^|[\s(`])((?:[\w.-]+/)*[\w-]+\.(?:py|md|png|txt|toml|sh|json|pt))\b"
+        for path in re.findall(pattern, text, re.M):
+            is_there = (ROOT / path).exists() or (here / path).exists()
+            bare = "/" not in path and path in known
+            made = path.startswith("runs/") or path in MADE_BY_RUNNING
+            assert is_there or bare or made, (name, path)
+        for folder in re.findall(r"(?:^|[\s(`])((?:[a-z]+/)+)(?=[\s`)])", text, re.M):
+            assert (ROOT / folder).is_dir() or folder.startswith("runs/"), (name, folder)
+        told = re.findall(r"`make\s+(\w+)`", text) + re.findall(r"^make (\w+)", text, re.M)
+        assert set(told) <= targets, (name, told)
+
+
+# ---------------------------------------------------------------- rooms
+
+OUR = ("data", "tinyvlm", "tests", "train_clip", "train_vlm", "sample", "evaluate")
+TOP = ("train_clip", "train_vlm", "sample", "evaluate")
+
+
+def sources():
+    """{module: path} of all that is no test."""
+    paths = [*(ROOT / "data").rglob("*.py"), *(ROOT / "tinyvlm").rglob("*.py")]
+    paths += [ROOT / f"{name}.py" for name in TOP]
+    for path in paths:
+        yield ".".join(path.relative_to(ROOT).with_suffix("").parts), path
+
+
+def imports(path, module_level=False):
+    """The modules that a file imports: anywhere, or outside of functions alone."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = ast.walk(tree)
+    if module_level:
+        inside = [n for f in nodes if isinstance(f, ast.FunctionDef) for n in ast.walk(f)]
+        nodes = [node for node in ast.walk(tree) if node not in inside]
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relative to itself"
+            for alias in node.names:
+                is_module = (ROOT / node.module.replace(".", "/") / f"{alias.name}.py").exists()
+                yield f"{node.module}.{alias.name}" if is_module else node.module
+
+
+def may_import(module):
+    """Beginnings of the modules of ours that this one may import."""
+    room = module.rpartition(".")[0]
+    if module.startswith("data."):
+        return ("data.",)
+    if room == "tinyvlm":
+        return (
+            "data.tokenizer",
+            "data.batch",
+            *(f"tinyvlm.{path.stem}" for path in (ROOT / "tinyvlm").glob("*.py")),
+        )
+    if room == "tinyvlm.training":
+        return ("data.dataset", "data.tokenizer", "data.batch", "tinyvlm.")
+    if room == "tinyvlm.evaluation":
+        return ("data.", "tinyvlm.")
+    if module in ("sample", "evaluate"):
+        return ("data.", "tinyvlm.", "train_clip", "train_vlm")
+    return ("data.", "tinyvlm.")
+
+
+@pytest.mark.quick
 def test_no_import_goes_upwards():
-    rooms = {"data": {"data"}, "tinyvlm": {"data", "tinyvlm"}}
-    for room, allowed in rooms.items():
-        for path in (ROOT / room).glob("*.py"):
-            for module in re.findall(r"^(?:from|import) (\w+)", path.read_text(), re.M):
-                if module in ("data", "tinyvlm", "train_clip", "train_vlm", "sample", "evaluate"):
-                    assert module in allowed, path
-                if module in ("matplotlib", "PIL"):
-                    assert path.name == "plots.py", path
+    seen = dict(sources())
+    assert {"data.shapes.scene", "tinyvlm.vlm", "tinyvlm.training.loop", "evaluate"} <= set(seen)
+    for module, path in seen.items():
+        for name in imports(path):
+            if name.split(".")[0] in OUR:
+                assert name.startswith(may_import(module)), f"{module} imports {name}"
+            if module.startswith("tinyvlm.training"):
+                assert not name.startswith("tinyvlm.evaluation"), f"{module} imports {name}"
 
 
-def test_readme_numbers_are_those_that_were_measured():
-    import importlib.util
+@pytest.mark.quick
+def test_training_knows_no_data_set_by_more_than_its_name():
+    for module, path in sources():
+        if module in ("train_clip", "train_vlm", "sample") or module.startswith("tinyvlm.training"):
+            assert not [name for name in imports(path) if name.startswith("data.shapes")], module
 
-    spec = importlib.util.spec_from_file_location("numbers_of_readme", ROOT / "experiments" / "readme_numbers.py")
-    numbers = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(numbers)
-    results = json.loads((ROOT / "experiments" / "results.json").read_text())
-    assert numbers.section(results) in (ROOT / "README.md").read_text()
+
+@pytest.mark.quick
+def test_no_import_comes_back_to_where_it_began():
+    graph = {module: set(imports(path)) for module, path in sources()}
+    while graph:
+        free = [module for module, needed in graph.items() if not needed & set(graph)]
+        assert free, f"a cycle among {sorted(graph)}"
+        for module in free:
+            del graph[module]
+
+
+@pytest.mark.quick
+def test_drawing_and_pictures_are_imported_where_they_are_used_and_nowhere_else():
+    users = {"matplotlib": "tinyvlm.evaluation.plots", "PIL": "sample"}
+    for module, path in sources():
+        outside = {name.split(".")[0] for name in imports(path, module_level=True)}
+        assert not outside & set(users), module
+        for name in {name.split(".")[0] for name in imports(path)} & set(users):
+            assert users[name] == module

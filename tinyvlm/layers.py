@@ -12,7 +12,7 @@ from torch import nn
 
 
 class Attention(nn.Module):
-    """Multi-head attention of queries (b, n, d) over themselves or over a context (b, m, context_dim).
+    """Multi-head attention of queries (b, n, d) over themselves or a context (b, m, context_dim).
 
     Vaswani et al., "Attention is all you need" (2017). ValueError unless heads divides dim.
     """
@@ -99,7 +99,9 @@ def sincos_2d(points, dim):
     unless dim is a multiple of 4.
     """
     if dim % 4:
-        raise ValueError(f"width {dim} is not a multiple of 4, which 2-D sine-cosine positions need")
+        raise ValueError(
+            f"width {dim} is not a multiple of 4, which 2-D sine-cosine positions need"
+        )
     frequency = torch.pi * 14 / 4 ** (torch.arange(dim // 4) * 8 / dim)  # (dim / 4,)
     angle = points[:, :, None] * frequency  # (n, 2, dim / 4)
     return rearrange([angle.sin(), angle.cos()], "two n xy f -> n (xy two f)")

@@ -6,7 +6,7 @@ The contract: `__init__(*, vision_dim, text_dim, num_patches, **own)`, then the 
 
 `own` are settings by name: the script gives a projector those that its `__init__` asks for, of
 pooled_dim, label_token_ids and the flags of train_vlm.py. One that has something to learn besides
-the decoder's loss has an `aux_loss(object_tokens)`, a scalar to add to the loss of its last forward.
+the decoder's loss has an `aux_loss(object_tokens)`, a scalar, to add to the loss of its last call.
 """
 
 import torch

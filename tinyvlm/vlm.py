@@ -24,7 +24,7 @@ class VLM(nn.Module):
     # ------------------------------------------------------------ picture to image tokens
 
     def encode_patches(self, pixels):
-        """(b, 3, H, W) -> tokens with their places (b, patches, vision_dim), pooled (b, pooled_dim)."""
+        """(b, 3, H, W) -> placed tokens (b, patches, vision_dim), pooled (b, pooled_dim)."""
         tokens, pooled = self.vision(pixels)
         return tokens + self.pos_embed, pooled
 
@@ -39,7 +39,7 @@ class VLM(nn.Module):
         return self.embed_object_words(image_embeds[..., None])
 
     def encode_image(self, pixels):
-        """(b, 3, H, W) -> image_embeds (b, n, d), image_mask bool (b, n) or None (all are there)."""
+        """(b, 3, H, W) -> image_embeds (b, n, d), image_mask bool (b, n) or None (all there)."""
         return self.project(*self.encode_patches(pixels))
 
     def embed_object_words(self, object_tokens):
@@ -91,7 +91,7 @@ class VLM(nn.Module):
         return torch.zeros((), device=batch.input_ids.device)
 
     def build_inputs_embeds(self, image_embeds, input_ids, position_ids):
-        """[BOS], image_embeds (b, n, d) and text (b, t) as one row of embeddings (b, 1 + n + t, d)."""
+        """[BOS], image_embeds (b, n, d) and text (b, t) as one row: (b, 1 + n + t, d)."""
         input_ids, position_ids = F.pad(input_ids, (1, 0), value=BOS), F.pad(position_ids, (1, 0))
         words = self.decoder.embed(input_ids, position_ids)  # (b, 1 + t, d)
         return torch.cat([words[:, :1], image_embeds, words[:, 1:]], dim=1)

@@ -51,7 +51,9 @@ class Shapes:
     @property
     def splits(self):
         """The names of all splits that this data set has."""
-        return ("train", "val", "test", "more") + ("held_out", "control") * bool(self.world.held_out)
+        return ("train", "val", "test", "more") + ("held_out", "control") * bool(
+            self.world.held_out
+        )
 
     @property
     def label_token_ids(self):
@@ -143,7 +145,7 @@ def shuffled(objects, rng):
 
 
 def bags_of_words(objects):
-    """Objects (b, m, 4) -> the words of each: tokens (b, m, 5), size, colour, shape, place (1 or 2).
+    """Objects (b, m, 4) -> the words of each, tokens (b, m, 5): size, colour, shape, place (2).
 
     The language stage reads these in the place of a picture.
     """

@@ -190,9 +190,8 @@ def negative_scores(world, rng, kind, there):
     if kind == "random":
         return rng.randint("absent", 2**31, (8,))
     known = shapes_there(sample(world, 0, "train", np.arange(0, 8192, 2)).objects)
-    cooccurrence = (
-        known.T.astype(float) @ known
-    )  # (8, 8); the diagonal: how often each shape occurs
+    # (8, 8); the diagonal is how often each shape occurs.
+    cooccurrence = known.T.astype(float) @ known
     popular = np.tile(cooccurrence.diagonal(), (len(there), 1))
     return {"popular": popular, "adversarial": there.astype(float) @ cooccurrence}[kind]
 
@@ -204,8 +203,10 @@ def pair_squares(there, missing):
     """
     waiting, used, found = defaultdict(list), set(), []
     for q, (shows, lacks) in enumerate(zip(there, missing.tolist(), strict=True)):
+        if shows[lacks]:  # all eight are there: nothing is missing
+            continue
         shown = np.flatnonzero(shows).tolist()
-        for shape in shown if not shows[lacks] else ():  # else all eight are there
+        for shape in shown:
             queue = waiting[shape, lacks]  # pictures without this shape that show what q lacks
             while queue and queue[-1] in used:
                 queue.pop()

@@ -11,7 +11,7 @@ COLUMNS = {"size": SIZE, "colour": COLOUR, "shape": SHAPE, "place": PLACE}
 
 
 class Pictures:
-    """Some pictures of a split and the truth about them: len(), and pictures[mask, indices or slice].
+    """Some pictures of a split and the truth about them; pictures[mask or indices] are fewer.
 
     indices: (n,) sample numbers. cluster: (n,) the number of each one's minimal pair, which is what
     a bootstrap over scenes draws.

@@ -14,6 +14,7 @@ from data.shapes.english import PARAPHRASES
 from data.shapes.pictures import Pictures, captions_of
 from data.shapes.scene import ATTRIBUTES, COLOUR, PLACE, SHAPE, SIZE, sample
 
+
 @dataclass
 class Questions:
     """Questions about pictures, flat: each picture's stand side by side.
@@ -45,7 +46,7 @@ class QuestionPairs(Questions):
 
 @dataclass
 class Presence:
-    """"Is there a SHAPE ?", two a picture: asked (n lists of 2 strings), is_there bool (n, 2).
+    """ "Is there a SHAPE ?", two a picture: asked (n lists of 2 strings), is_there bool (n, 2).
 
     cluster: (2 n,) four answers that hang together, see hard_negatives.sample_pope.
     """
@@ -101,11 +102,14 @@ class Split:
         objects = pictures.scenes.objects
         phrases = truth.without(objects, PLACE)
         other = pictures.indices ^ 1
-        tells = [not hard_negatives.is_true(phrases[o], scene) for o, scene in zip(other, objects)]
+        tells = [
+            not hard_negatives.is_true(phrases[o], scene)
+            for o, scene in zip(other, objects, strict=True)
+        ]
         return pictures, np.array(tells)
 
     def questions(self, pictures, each):
-        """`each` unpaired questions about each picture, yes and no balanced where it allows that."""
+        """`each` unpaired questions about each picture, yes and no balanced where they can be."""
         world, seed, name = self.where
         # A held-out pair may be asked for where it is what the split is about.
         world = replace(world, held_out=0) if name == "held_out" else world
@@ -183,7 +187,7 @@ class Split:
 
 
 def class_captions(column=None, value=0):
-    """The 64 captions "a COLOUR SHAPE", colour by colour, with one more attribute if one is named."""
+    """The 64 captions "a COLOUR SHAPE", colour by colour, perhaps with one more attribute."""
     phrases = grammar.every_colour_and_shape()
     if column is not None:
         phrases[..., column] = value

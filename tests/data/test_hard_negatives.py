@@ -98,3 +98,12 @@ def test_pope_asks_for_the_negative_that_its_kind_names(name, kind):
     if name == "cooccurrence" and kind == "adversarial":  # what comes together is asked for
         alone = present.sum(1) == 1
         assert (((asked[alone] - 1) ^ 1) == present[alone].argmax(1)).mean() > 0.9
+
+
+def test_a_picture_with_every_shape_is_not_asked_what_it_lacks():
+    scenes, shapes, is_there = hard_negatives.sample_pope(
+        WORLDS["full"], 0, "more", "adversarial", 300
+    )
+    present = hard_negatives.shapes_there(scenes.objects)
+    assert (np.take_along_axis(present, shapes - 1, 1) == is_there).all()
+    assert (is_there.sum(1) == 1).all()

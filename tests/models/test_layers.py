@@ -146,7 +146,7 @@ def test_a_grid_is_as_square_as_its_number_allows(n, shape):
     assert centers.min() > 0 and centers.max() < 1
     rows, columns = shape
     assert torch.allclose(centers[0], torch.tensor([0.5 / columns, 0.5 / rows]))
-    assert torch.equal(centers[: columns, 1], centers[:1, 1].expand(columns))  # row by row
+    assert torch.equal(centers[:columns, 1], centers[:1, 1].expand(columns))  # row by row
 
 
 # ---------------------------------------------------------------- weights

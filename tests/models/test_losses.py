@@ -28,7 +28,7 @@ def alone(b):
 
 
 def by_loops(image, text, scale, is_match):
-    """For each picture its own caption against all that are false of it, and the other way round."""
+    """Each picture's own caption against all that are false of it, and the other way round."""
     logits, b = scale * image @ text.T, len(image)
     total = 0.0
     for matrix, true in ((logits, is_match), (logits.T, is_match.T)):

@@ -5,6 +5,7 @@ import torch
 from helpers import every_parameter_learns, shapes, small_projector
 
 from data.tokenizer import FIRST_WORD, PAD
+from tinyvlm.layers import patch_centers
 from tinyvlm.projectors import PROJECTORS, QFormer, r2_sequence
 
 pytestmark = pytest.mark.quick
@@ -57,8 +58,6 @@ def test_a_qformer_with_one_query_and_with_the_default():
 
 def test_at_first_each_query_reads_around_its_own_point():
     """With nothing to see, the keys are the patches' positions, as the queries are their own."""
-    from tinyvlm.layers import patch_centers
-
     torch.manual_seed(0)
     projector = QFormer(vision_dim=24, text_dim=64, num_patches=196, num_queries=16)
     cross = projector.blocks[0].cross
@@ -99,7 +98,8 @@ def test_the_labels_of_objects_are_their_sizes_colours_and_shapes():
         [*encode("small red circle"), PAD, PAD],
         [*encode("large blue ring"), *encode("top left")],
     ])  # fmt: skip
-    for row, wanted in zip(objects, (("small", "red", "circle"), ("large", "blue", "ring"))):
+    named = [("small", "red", "circle"), ("large", "blue", "ring")]
+    for row, wanted in zip(objects, named, strict=True):
         is_wanted = torch.tensor([label in wanted for label in data.labels])
         projector.logits = torch.where(is_wanted, 20.0, -20.0)[None]
         assert projector.aux_loss(row[None, None]) < 1e-6

@@ -3,8 +3,9 @@
 import numpy as np
 import torch
 
-from tinyvlm.evaluation import eval_clip, eval_vlm
+from tinyvlm.evaluation import eval_clip
 from tinyvlm.evaluation.plots import overlay_saliency
+from tinyvlm.evaluation.predictor import grad_x_input
 
 
 def vlm_cases(model, split, pictures, captions, record, each=4):
@@ -14,7 +15,11 @@ def vlm_cases(model, split, pictures, captions, record, each=4):
     """
     judged = pictures.judge(captions)
     errors = [
-        sum(((c.stated["facts"] - c.there["facts"]) + (c.there["facts"] - c.stated["facts"])).values())
+        sum(
+            (
+                (c.stated["facts"] - c.there["facts"]) + (c.there["facts"] - c.stated["facts"])
+            ).values()
+        )
         for c in judged
     ]
     facts = np.array([c.there["facts"].total() for c in judged])
@@ -49,7 +54,7 @@ def answer_cases(title, model, split, chosen):
     indices, asked, targets, predictions = (list(c) for c in zip(*chosen, strict=True))
     pixels = split.take(np.array(indices)).pixels()
     tokenizer = split.data.tokenizer
-    saliency = eval_vlm.grad_x_input(model, tokenizer, pixels, asked, predictions)
+    saliency = grad_x_input(model, tokenizer, pixels, asked, predictions)
     shown, lines = [], []
     rows = zip(pixels, saliency, asked, targets, predictions, strict=True)
     for picture, light, question, target, said in rows:

@@ -21,7 +21,7 @@ def evaluation_mode(model):
 
 
 def saliency_grid(parts):
-    """Each patch's parts (b, n, d) -> their absolute sums as a map (b, rows, columns), at most 1."""
+    """Each patch's parts (b, n, d) -> their absolute sums, a map (b, rows, columns), at most 1."""
     size = parts.detach().sum(-1).abs()
     size = size / size.amax(1, keepdim=True).clamp(min=1e-12)
     return rearrange(size, "b (i j) -> b i j", i=grid_shape(size.shape[1])[0])

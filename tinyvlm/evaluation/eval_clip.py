@@ -1,4 +1,4 @@
-"""Evaluating CLIP: cosines, retrieval, zero-shot, compositionality. What it is worth: metrics.py."""
+"""Evaluating CLIP: cosines, retrieval, zero-shot, compositionality."""
 
 import numpy as np
 import torch
@@ -207,7 +207,7 @@ def evaluate_test(model, data, items):
 def grad_x_input(model, pixels, text):
     """Where the cosine of each picture with its caption (b, d) came from: (b, rows, columns).
 
-    |gradient x patch token|, see eval_vlm.grad_x_input.
+    |gradient x patch token|, see predictor.py.
     """
     tokens, pooled = model.vision(pixels)
     cosine = F.normalize(model.image_proj(pooled), dim=-1) * text

@@ -119,7 +119,7 @@ def caption_report(judged, cluster):
 
 
 def fact_scores(judged, kind, name, cluster):
-    """Precision, recall and F1 of one kind of facts, micro-averaged: {name_precision: metric ...}."""
+    """Precision, recall and F1 of one kind of facts, micro-averaged: {name_precision: ...}."""
     counts = [
         [(c.stated[kind] & c.there[kind]).total(), c.stated[kind].total(), c.there[kind].total()]
         for c in judged
@@ -127,7 +127,9 @@ def fact_scores(judged, kind, name, cluster):
     true, stated, there = np.array(counts, float).T
     return {
         f"{name}_precision": RatioMetric(true, stated, cluster, "stated facts that are true"),
-        f"{name}_recall": RatioMetric(true, there, cluster, "facts of the pictures that are stated"),
+        f"{name}_recall": RatioMetric(
+            true, there, cluster, "facts of the pictures that are stated"
+        ),
         f"{name}_f1": RatioMetric(2 * true, stated + there, cluster, "both in one"),
     }
 
@@ -142,7 +144,9 @@ def pope_report(predictions, is_there, cluster):
     Li et al. (2023).
     """
     values = {"yes": 1.0, "no": 0.0}
-    yes = np.array([values.get(p, math.nan) if isinstance(p, str) else p for p in predictions], float)
+    yes = np.array(
+        [values.get(p, math.nan) if isinstance(p, str) else p for p in predictions], float
+    )
     invalid, there = np.isnan(yes), np.asarray(is_there, float)
     right = np.where(invalid, 0, 1 - np.abs(yes - there))
     yes, ones = np.where(invalid, 0, yes), np.ones(len(there))

@@ -39,7 +39,7 @@ def curves(log, path):
     figure = new_figure(4 * len(names), 3, layout="constrained")
     axes = figure.subplots(1, len(names), squeeze=False)[0]
     stages = [(line["step"], line["stage"]) for line in log if "stage" in line]
-    pairs = zip(stages, stages[1:])
+    pairs = zip(stages, stages[1:], strict=False)
     changes = [step for (_, before), (step, after) in pairs if before != after]
     for axis, name in zip(axes, names, strict=True):
         draw_curve(axis, log, name, "#0969da", name)
@@ -114,7 +114,7 @@ def save_image_grid(pixels, lines, path, columns=4):
     share = text_height / height
     for axis in axes.flat:
         axis.axis("off")
-    for axis, picture, own in zip(axes.flat, pixels, wrapped):
+    for axis, picture, own in zip(axes.flat, pixels, wrapped, strict=False):
         box = [0.02, share + 0.02, 0.96, 1 - share - 0.03]
         show_picture(axis, box, picture, interpolation="nearest")
         for k, line in enumerate(own):
@@ -152,8 +152,8 @@ def words_in_a_row(axis, x, y, words):
     for word, truth in words:
         colour = PLAIN if truth is None else TRUE if truth else FALSE
         # An untrained model says any byte.
-        word = "".join(c if c.isascii() and c.isprintable() else "?" for c in word)
+        shown = "".join(c if c.isascii() and c.isprintable() else "?" for c in word)
         weight = "normal" if truth is None else "bold"
         style = dict(fontsize=8, color=colour, family="monospace", fontweight=weight)
-        axis.text(x, y, word, transform=axis.transAxes, parse_math=False, **style)
+        axis.text(x, y, shown, transform=axis.transAxes, parse_math=False, **style)
         x += 0.0205 * (len(word) + 1)

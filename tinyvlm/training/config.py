@@ -38,7 +38,9 @@ def option(
     it has no flag, its value stands alone.
     """
     metadata = dict(help=help, min=min, max=max, choices=choices, positional=positional)
-    return dataclasses.field(default=default, metadata=metadata | dict(alias=alias, renamed=renamed))
+    return dataclasses.field(
+        default=default, metadata=metadata | dict(alias=alias, renamed=renamed)
+    )
 
 
 class Parser(argparse.ArgumentParser):
@@ -84,7 +86,7 @@ def add_argument(parser, field):
 
 
 def validate(config):
-    """The config, with renamed values as they are called today. UserError if one is out of bounds."""
+    """The config, with values as they are called today. UserError if one is out of bounds."""
     renamed = {
         field.name: field.metadata["renamed"][getattr(config, field.name)]
         for field in dataclasses.fields(config)
@@ -153,7 +155,7 @@ def kwargs_for(variant, config, settings, **given):
 
 
 def run_script(main, config_class, description):
-    """Parse sys.argv, call main(config), and turn what goes wrong into one line and an exit code."""
+    """Parse sys.argv, call main(config), turn what goes wrong into one line and an exit code."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):  # what a terminal cannot show becomes "?"
             stream.reconfigure(errors="replace")

@@ -11,7 +11,7 @@ from tinyvlm.training.config import Stopped, UserError
 
 
 def pick_device(name):
-    """"auto", "cpu", "mps", "cuda" or "cuda:1" -> torch.device. UserError if it is not there."""
+    """ "auto", "cpu", "mps", "cuda" or "cuda:1" -> torch.device. UserError if it is not there."""
     has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
         name = "cuda" if has_cuda else "mps" if has_mps else "cpu"
@@ -50,10 +50,10 @@ class Distributed:
     """
 
     def __init__(self, device_name):
-        self.size = int(os.environ.get("WORLD_SIZE", 1))
-        self.rank = int(os.environ.get("RANK", 0))
+        self.size = int(os.environ.get("WORLD_SIZE", "1"))
+        self.rank = int(os.environ.get("RANK", "0"))
         if self.size > 1 and device_name in ("auto", "cuda") and torch.cuda.is_available():
-            device_name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+            device_name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         self.device = pick_device(device_name)
         if self.device.index is not None:  # "cuda" alone means the current one
             torch.cuda.set_device(self.device)

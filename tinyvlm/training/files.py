@@ -82,7 +82,7 @@ def write_atomically(path, data):
 
 
 def sync_folder(folder):
-    """Make names durable, where the system can: Windows opens no folders, some file systems no fsync."""
+    """Make names durable, where the system can: Windows opens no folders."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import signal
 import sys
-import threading
 import time
 
 import torch
@@ -21,6 +20,7 @@ from tinyvlm.training.checkpoint import (
 )
 from tinyvlm.training.config import Stopped, UserError, option
 from tinyvlm.training.distributed import Distributed
+from tinyvlm.training.interrupts import GracefulStop
 from tinyvlm.training.optim import describe_optimizers
 
 # What a run that goes on may change.
@@ -111,7 +111,9 @@ class Run:
             other = differences(config, self.saved["config"], MAY_DIFFER)
             if other:
                 hint = "give the same, or leave out --resume"
-                raise UserError(f"{path} was trained with other settings ({'; '.join(other)}); {hint}")
+                raise UserError(
+                    f"{path} was trained with other settings ({'; '.join(other)}); {hint}"
+                )
             times = files.read_json(self.folder / "times.json")
             self.clock |= {name: times[name] for name in self.clock if name in times}
         elif (path.exists() or (self.folder / "metrics.json").exists()) and not config.overwrite:
@@ -124,9 +126,8 @@ class Run:
     def first_step(self):
         return self.saved["step"] if self.saved else 0
 
-    @property
-    def finished(self):
-        """What metrics.json holds, if this run has nothing left to do; else None."""
+    def finished_metrics(self):
+        """What metrics.json holds, if the run that goes on has nothing left to do; else None."""
         metrics = files.read_json(self.folder / "metrics.json")
         if not self.saved or self.first_step < self.config.steps or not metrics:
             return None
@@ -235,33 +236,6 @@ class Run:
 def step_seed(seed, step, rank):
     """A seed for whatever a step draws (dropout, say): the same when a run is resumed."""
     return (seed * 0x9E3779B1 + step * 0x85EBCA77 + rank * 0xC2B2AE3D) % 2**32
-
-
-class GracefulStop:
-    """Ctrl-C and SIGTERM wait for the end of a step: `with GracefulStop() as stop`, then ask
-    `stop.caught`. A second Ctrl-C does not wait."""
-
-    def __enter__(self):
-        self.caught, self.before = None, {}
-        if threading.current_thread() is threading.main_thread():
-            signals = (signal.SIGINT, signal.SIGTERM)
-            self.before = {number: signal.signal(number, self.catch) for number in signals}
-        return self
-
-    def catch(self, number, frame):
-        if number == self.caught == signal.SIGINT:
-            raise KeyboardInterrupt
-        # SIGTERM often comes twice, from the system and from torchrun.
-        self.caught = self.caught or number
-
-    def restore(self):
-        """Signals do again what they did before."""
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-        self.before = {}
-
-    def __exit__(self, *error):
-        self.restore()
 
 
 def progress_bar(total, start, label, shown=True):

@@ -1,0 +1,340 @@
+"""Gates of the VLM's evaluation: who knows all gets all, who sees nothing gets chance, at most."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from helpers import small_vlm
+
+from data.shapes.dataset import Shapes
+from data.shapes.scene import SHAPE, NotEnoughScenes, World
+from data.shapes.split import Split
+from tinyvlm.evaluation import eval_vlm
+from tinyvlm.projectors import PROJECTORS
+
+DATA, HELD_OUT = Shapes(), Shapes(held_out=2)
+TEST = DATA.split("test")
+FAULTS = ("chair_i", "chair_s", "misdescribed_i", "misdescribed_s", "unparseable")
+
+
+# ---------------------------------------------------------------- speakers in the place of a VLM
+
+
+class Fake:
+    """A predictor that answers by a rule: (question, one picture or None if blind) -> words."""
+
+    answers, seconds = 0, 1.0
+
+    def __init__(self, rule):
+        self.rule = rule
+
+    def answer(self, pictures, asked, blind=False):
+        seen = [None if blind else pictures[[k]] for k in range(len(pictures))]
+        return [[self.rule(q, s) for q in row] for s, row in zip(seen, asked, strict=True)]
+
+    def prefers_yes(self, pictures, asked):
+        shares = dict(yes=1.0, no=0.0)
+        words = self.answer(pictures, asked)
+        return np.array([[shares.get(word, 0.5) for word in row] for row in words])
+
+
+def oracle(question, picture):
+    """Knows everything, but only where there is a picture."""
+    if picture is None:
+        return ""
+    return (picture.answers(question) if question else picture.captions())[0]
+
+
+def says(word):
+    return Fake(lambda question, picture: word)
+
+
+class SeesTheOther(Fake):
+    """Looks at the other picture of each minimal pair."""
+
+    def answer(self, pictures, asked, blind=False):
+        return super().answer(pictures[np.arange(len(pictures)) ^ 1], asked, blind)
+
+
+def vqa(predictor, split=TEST, pairs=60, which="seeing"):
+    result, _ = eval_vlm.evaluate_vqa(predictor, split, split.families, pairs)
+    return {family: scores[which].value for family, scores in result.items()}
+
+
+# ---------------------------------------------------------------- who knows everything
+
+
+def test_who_knows_everything_answers_everything():
+    result, record = eval_vlm.evaluate_vqa(Fake(oracle), TEST, TEST.families, 60)
+    for scores in result.values():
+        assert scores["seeing"].value == scores["paraphrased"].value == 1.0
+        assert scores["blind"].value == 0.0 and scores["seeing"].items == 120
+    hard = {family: scores["needs_counting"].items for family, scores in result.items()}
+    assert {family: n for family, n in hard.items() if n} == dict(count=60, compare=60)
+    assert len(record) == 7 * 120 and all(target == said for _, _, target, said in record)
+    assert eval_vlm.vqa_mean(result, "seeing").value == pytest.approx(1.0)
+    assert eval_vlm.vqa_mean(result, "seeing").items == 7 * 120
+
+
+def test_the_record_says_which_picture_was_asked_what():
+    _, record = eval_vlm.evaluate_vqa(Fake(oracle), TEST, ["colour", "count"], 10)
+    assert [question.split()[0] for _, question, _, _ in record] == ["what"] * 20 + ["how"] * 20
+    for index, question, target, _ in record:
+        assert TEST.take(np.array([index])).answers(question) == [target]
+
+
+def test_who_knows_everything_says_the_whole_caption():
+    report, captions = eval_vlm.evaluate_captions(Fake(oracle), TEST.pictures(100))
+    assert captions == TEST.pictures(100).captions()
+    for name, metric in report.items():
+        assert metric.value == (0.0 if name in FAULTS else 1.0), name
+
+
+def test_who_knows_everything_knows_what_is_there():
+    result = eval_vlm.evaluate_pope(Fake(oracle), TEST, 100)
+    assert set(result) == set(TEST.negatives)
+    for forms in result.values():
+        for scores in forms.values():
+            assert scores["accuracy"].value == scores["f1"].value == 1.0
+            assert scores["yes_rate"].value == 0.5 and scores["invalid"].value == 0.0
+            assert scores["accuracy"].items == 200
+
+
+def test_who_knows_everything_knows_it_in_other_splits():
+    for data, names in ((DATA, ("more",)), (HELD_OUT, ("held_out", "control"))):
+        for name in names:
+            report = eval_vlm.evaluate_transfer(Fake(oracle), data.split(name), 40)
+            assert report["vqa_unpaired"].value == report["exact_caption"].value == 1.0
+            assert report["vqa_unpaired_blind"].value == 0.0
+            assert report["vqa_unpaired"].items == 280 and report["exact_caption"].items == 40
+
+
+# ---------------------------------------------------------------- who knows nothing
+
+
+def test_who_sees_the_other_picture_of_the_pair_is_always_wrong():
+    assert set(vqa(SeesTheOther(oracle)).values()) == {0.0}
+
+
+def test_the_stubborn_get_what_the_definitions_say():
+    yes_no = dict(existence=0.5, relation=0.5, compare=0.5)
+    assert vqa(says("yes")) == dict(count=0, colour=0, shape=0, size=0) | yes_no
+    assert vqa(says("no")) == dict(count=0, colour=0, shape=0, size=0) | yes_no
+    assert vqa(says("small"))["size"] == 0.5
+    assert set(vqa(says("")).values()) == {0.0}
+
+
+@pytest.mark.parametrize("word, accuracy, invalid", [("yes", 0.5, 0.0), ("", 0.0, 1.0)])
+def test_what_is_no_caption_and_no_answer(word, accuracy, invalid):
+    report, _ = eval_vlm.evaluate_captions(says(word), TEST.pictures(50))
+    assert report["unparseable"].value == 1.0
+    assert report["fact_recall"].value == report["chair_i"].value == 0.0
+    for forms in eval_vlm.evaluate_pope(says(word), TEST, 50).values():
+        assert forms["words"]["accuracy"].value == accuracy
+        assert forms["words"]["invalid"].value == invalid
+        assert forms["logits"]["invalid"].value == 0.0  # a tie is no answer and no nonsense
+        assert forms["logits"]["accuracy"].value == 0.5
+
+
+def by_words(question, picture):
+    return "no" if "circle" in question else "yes"
+
+
+def by_picture(question, picture):
+    return "yes" if (picture.scenes.objects[..., SHAPE] == 1).any() else "no"
+
+
+@pytest.mark.parametrize("rule", [by_words, by_picture])
+def test_words_alone_and_pictures_alone_tell_nothing_about_presence(rule):
+    for forms in eval_vlm.evaluate_pope(Fake(rule), TEST, 100).values():
+        assert {scores["accuracy"].value for scores in forms.values()} == {0.5}
+
+
+class LearnedReader(Fake):
+    """A linear model of a question's bag of words that has learned from another split."""
+
+    def __init__(self, split, family, pairs, steps=150):
+        found = split.question_pairs(family, pairs)
+        self.answered = sorted(set(found.targets))
+        self.linear = torch.nn.Linear(DATA.tokenizer.size, len(self.answered))
+        torch.nn.init.zeros_(self.linear.weight)
+        x = self.bags(found.asked)
+        y = torch.tensor([self.answered.index(target) for target in found.targets])
+        optimizer = torch.optim.Adam(self.linear.parameters(), 0.03, weight_decay=1e-3)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(self.linear(x), y).backward()
+            optimizer.step()
+
+    def bags(self, texts):
+        x = torch.zeros(len(texts), DATA.tokenizer.size)
+        return x.scatter_(1, torch.tensor(DATA.tokenizer.encode_batch(texts)), 1.0)
+
+    def answer(self, pictures, asked, blind=False):
+        with torch.no_grad():
+            best = self.linear(self.bags([text for row in asked for text in row])).argmax(1)
+        words = [self.answered[k] for k in best.tolist()]
+        each = len(asked[0])
+        return [words[k : k + each] for k in range(0, len(words), each)]
+
+
+@pytest.mark.parametrize("family", Split.families)
+def test_a_reader_that_cannot_see_stays_at_chance(family):
+    """Chance + 1 point at most, in known and in new words."""
+    pairs = 400 if TEST.question_pairs(family, 1).chance == 0.5 else 2000
+    reader = LearnedReader(DATA.split("val"), family, pairs)
+    result, _ = eval_vlm.evaluate_vqa(reader, TEST, [family], pairs)
+    for which in ("seeing", "blind", "paraphrased"):
+        score = result[family][which]
+        assert score.value <= score.chance + 0.01, which
+    assert result[family]["seeing"].value > 0.5 * result[family]["seeing"].chance
+
+
+@pytest.mark.parametrize("family", ["colour", "shape"])
+def test_the_chance_shown_is_what_a_reader_reaches_where_pairs_are_held_out(family):
+    reader = LearnedReader(HELD_OUT.split("val"), family, 2000)
+    result, _ = eval_vlm.evaluate_vqa(reader, HELD_OUT.split("test"), [family], 2000)
+    score = result[family]["seeing"]
+    assert score.chance == 1 / 6 and score.chance - 0.02 <= score.value <= score.chance + 0.01
+
+
+# ---------------------------------------------------------------- splits that lack something
+
+
+def test_families_without_pairs_are_left_out():
+    lonely = Shapes()
+    lonely.world = World(max_objects=1)
+    result, record = eval_vlm.evaluate_vqa(
+        Fake(oracle), lonely.split("test"), ["existence", "relation"], 20
+    )
+    assert list(result) == ["existence"] and len(record) == 40
+
+
+@pytest.mark.parametrize("families", [["colour"], ["colour", "shape"]])
+def test_a_split_without_any_pairs_says_so(families):
+    with pytest.raises(NotEnoughScenes, match=families[-1]):
+        eval_vlm.evaluate_vqa(Fake(oracle), HELD_OUT.split("held_out"), families, 20)
+
+
+# ---------------------------------------------------------------- the VLM as a predictor
+
+ASKED = [["is there a circle ?", "what colour is the large square ?", ""]] * 5
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_vlm().eval()
+
+
+def test_answers_do_not_depend_on_how_many_are_asked_together(model, monkeypatch):
+    pictures = TEST.pictures(5)
+    together = eval_vlm.VLMPredictor(model, DATA.tokenizer)
+    words = together.answer(pictures, ASKED)
+    assert [len(row) for row in words] == [3] * 5 and together.answers == 15
+    assert together.seconds > 0
+    monkeypatch.setattr(eval_vlm, "ROWS", 6)
+    one_by_one = eval_vlm.VLMPredictor(model, DATA.tokenizer)
+    assert one_by_one.answer(pictures, ASKED) == words
+    questions = [row[:2] for row in ASKED]
+    chunked = one_by_one.prefers_yes(pictures, questions)
+    monkeypatch.undo()
+    assert (chunked == together.prefers_yes(pictures, questions)).all()
+    assert chunked.shape == (5, 2)
+
+
+def test_the_blind_answer_alike_whatever_is_shown(model):
+    predictor = eval_vlm.VLMPredictor(model, DATA.tokenizer)
+    one = predictor.answer(TEST.pictures(5), ASKED, blind=True)
+    assert one == predictor.answer(TEST.pictures(5, start=9), ASKED, blind=True)
+    assert all(row == one[0] for row in one)
+
+
+def test_prefers_yes_compares_the_first_words_logits(model):
+    pictures, asked = TEST.pictures(3), [["is there a circle ?", "is there a star ?"]] * 3
+    found = eval_vlm.VLMPredictor(model, DATA.tokenizer).prefers_yes(pictures, asked)
+    yes, no = DATA.tokenizer.encode("yes no")
+    for k, question in ((k, q) for k in range(3) for q in range(2)):
+        prompt = torch.tensor([DATA.tokenizer.encode(asked[k][question])])
+        embeds, mask = model.encode_image(pictures[[k]].pixels())
+        last, *_ = model.prefill(embeds, prompt, mask)
+        [logits] = model.decoder.lm_head(last)
+        assert abs(logits[yes] - logits[no]) > 1e-4  # no tie: a comparison that can fail
+        assert found[k, question] == float(logits[yes] > logits[no])
+
+
+def global_state():
+    torch_state, numpy_state = torch.get_rng_state().tolist(), np.random.get_state()
+    return torch_state, random.getstate(), numpy_state[1].tolist(), numpy_state[2]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_validation_leaves_the_model_and_the_generators_as_they_were(training):
+    model = small_vlm().train(training)
+    model.projector.register_forward_hook(lambda module, *_: modes.append(module.training))
+    before, modes = global_state(), []
+    weights = {name: w.clone() for name, w in model.state_dict().items()}
+    scores = eval_vlm.validate(model, DATA, pictures=4, pairs=2)
+    assert modes and not any(modes)  # it ran, and not in training mode
+    assert all(module.training == training for module in model.modules())
+    assert torch.is_grad_enabled() and global_state() == before
+    assert all(p.grad is None for p in model.parameters())
+    assert all(torch.equal(w, weights[name]) for name, w in model.state_dict().items())
+    assert set(scores) == {"val_fact_f1", "val_exact_caption", "val_vqa"}
+
+
+def test_the_mode_is_put_back_after_an_error_too():
+    model = small_vlm().train()
+    with pytest.raises(AttributeError):
+        eval_vlm.VLMPredictor(model, DATA.tokenizer).answer([None], [[""]])
+    assert model.training and torch.is_grad_enabled()
+
+
+def test_two_evaluations_give_equal_bits():
+    model = small_vlm()  # in training mode, as in the middle of a training
+    one, other = (eval_vlm.evaluate_test(model, DATA, items=3) for _ in range(2))
+    assert one[1] == other[1] and set(one[0]) == set(other[0])
+    for name, metric in one[0].items():
+        assert metric.value == other[0][name].value
+        assert metric.interval() == other[0][name].interval()
+    assert {f"vqa_{family}" for family in TEST.families} <= set(one[1])
+    assert one[1]["vqa_chance"] == pytest.approx((3 / 2 + 1 / 4 + 2 / 8 + 1 / 2) / 7)
+
+
+def test_sample_lines_are_judged(model):
+    pictures = TEST.pictures(2)
+    lines = eval_vlm.sample_lines(model, DATA, pictures, each=3)
+    asked = TEST.questions(pictures, 3)
+    assert [len(line) for line in lines] == [4, 4]
+    for k, line in enumerate(lines):
+        for question, pieces in zip(asked.asked[3 * k : 3 * k + 3], line[1:], strict=True):
+            (said, _), (answer, is_right) = pieces
+            assert said == question + " " and answer
+            assert is_right == (answer == pictures[[k]].answers(question)[0])
+
+
+# ---------------------------------------------------------------- where an answer came from
+
+
+@pytest.mark.parametrize("projector", PROJECTORS)
+def test_saliency_is_a_map_for_every_projector(projector):
+    model = small_vlm(projector)
+    pixels = TEST.pictures(3).pixels()
+    asked, said = ["is there a circle ?"] * 3, ["yes", "no", ""]
+    saliency = eval_vlm.grad_x_input(model, DATA.tokenizer, pixels, asked, said)
+    assert saliency.shape == (3, 14, 14) and saliency.min() >= 0
+    # No gradient comes through hard labels.
+    assert saliency.amax((1, 2)).tolist() == [float(projector != "label")] * 3
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_saliency_does_not_depend_on_what_stands_beside_it(model):
+    pixels = TEST.pictures(3).pixels()
+    asked = ["is there a circle ?", "", "how many large red circles are there ?"]
+    said = ["yes", "a red circle", "two"]
+    args = model, DATA.tokenizer
+    together = eval_vlm.grad_x_input(*args, pixels, asked, said)
+    for k in range(3):
+        alone = eval_vlm.grad_x_input(*args, pixels[[k]], [asked[k]], [said[k]])
+        assert torch.allclose(together[[k]], alone, atol=1e-4)
+    assert not torch.allclose(together[0], together[2], atol=1e-2)

@@ -1,0 +1,45 @@
+"""The stages of a VLM's training: which steps, and what they train."""
+
+import dataclasses
+
+from tinyvlm.training.config import UserError
+from tinyvlm.training.optim import lr_schedule
+
+STAGES = ("language", "align", "instruct")
+
+
+@dataclasses.dataclass
+class Stage:
+    """Steps first .. end - 1 of a run; trained: patterns of the parameters that it trains."""
+
+    name: str
+    first: int
+    end: int
+    trained: list
+
+    @property
+    def text_only(self):
+        """Words that describe the picture stand in its place."""
+        return self.name == "language"
+
+    def lr_share(self, step, warmup):
+        return lr_schedule(step - self.first, self.end - self.first, warmup)
+
+
+def parse_stages(config):
+    """The stages of a run: [Stage]. UserError if the settings make no sense."""
+    names, shares = config.stages.split(","), config.shares.split(",")
+    for name in names:
+        if name not in STAGES:
+            raise UserError(f"--stages names {name!r}; choose from {', '.join(STAGES)}")
+    try:
+        shares = [float(share) for share in shares]
+    except ValueError:
+        raise UserError(f"--shares is {config.shares!r}; give numbers such as 0.3,0.1,0.6")
+    fits = len(shares) == len(names) and abs(sum(shares) - 1) < 1e-6 and min(shares) > 0
+    if not fits:
+        what = f"--shares {config.shares} does not fit --stages {config.stages}"
+        raise UserError(f"{what}; give one positive share a stage, 1 in all")
+    ends = [round(config.steps * sum(shares[: k + 1])) for k in range(len(names))]
+    patterns = [getattr(config, f"train_{name}").split(",") for name in names]
+    return [Stage(*row) for row in zip(names, [0, *ends[:-1]], ends, patterns, strict=True)]
