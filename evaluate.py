@@ -16,13 +16,13 @@ import torch
 
 import train_clip
 import train_vlm
-from data.shapes.scene import NotEnoughScenes
+from data.batch import NotEnoughItems
 from tinyvlm.evaluation import eval_clip, eval_vlm, plots
 from tinyvlm.evaluation.cases import clip_cases, vlm_cases
 from tinyvlm.evaluation.predictor import VLMPredictor
 from tinyvlm.evaluation.reports import print_table, write_comparison, write_report
 from tinyvlm.training.checkpoint import checkpoint_file, load_checkpoint
-from tinyvlm.training.config import UserError, did_you_mean, option, run_script, validate
+from tinyvlm.training.config import UserError, did_you_mean, option, run_script, validate_config
 from tinyvlm.training.distributed import pick_device
 from tinyvlm.training.files import make_folder
 
@@ -57,7 +57,7 @@ class LoadedModel:
 
 def main(config):
     """Evaluate, print, write; returns {section: {name: metric}}, one for each that is compared."""
-    config, device = validate(config), pick_device(config.device)
+    config, device = validate_config(config), pick_device(config.device)
     is_odd = config.checkpoint or len(set(config.compare)) < max(len(config.compare), 2)
     if config.compare and is_odd:
         hint = "name each once, behind --compare"
@@ -93,13 +93,11 @@ def open_model(path, device, config):
     model, trained, data = SCRIPTS[kind].load_model(saved, path, device)
     if config.families and kind == "clip":
         raise UserError(f"{path} is a CLIP, which answers no questions; leave out --families")
-    if config.split in ("held_out", "control") and config.split not in data.splits:
-        hint = f"--split {config.split} takes one trained with --held-out 1 or more"
-        raise UserError(f"{path} was trained with all colour-shape pairs; {hint}")
-    if config.split not in data.splits:
+    try:
+        data.split(config.split)
+    except ValueError as error:
         hint = did_you_mean(config.split, data.splits)
-        known = ", ".join(data.splits)
-        raise UserError(f"--split is {config.split!r}{hint}; choose one of {known}")
+        raise UserError(f"--split {config.split} cannot be used with {path}{hint}: {error}")
     about = dict(kind=kind, step=saved["step"], seed=trained.seed, world=trained.dataset)
     about |= dict(held_out=trained.held_out, file=checkpoint_file(path).name)
     kept = ("projector", "encoder", "loss") if kind == "clip" else ("projector",)
@@ -111,7 +109,7 @@ def check_comparable(models, config):
     """Only models of one kind in one world can be compared item by item: UserError."""
     first = models[0]
     for other in models[1:]:
-        if other.kind != first.kind or other.data.world != first.data.world:
+        if any(other.about[k] != first.about[k] for k in ("kind", "world", "held_out")):
             what = f"{other.path} is another kind of model, or of another world, than {first.path}"
             raise UserError(f"{what}; compare like with like")
         if config.split == "train" and other.data.seed != first.data.seed:
@@ -125,7 +123,7 @@ def evaluate(loaded, config):
         if loaded.kind == "vlm":
             return evaluate_vlm(loaded, config, families_of(config, loaded.data))
         return evaluate_clip(loaded, config)
-    except NotEnoughScenes as error:
+    except NotEnoughItems as error:
         what = f"--split {config.split} cannot be used here: {error}"
         raise UserError(f"{what}; choose another --split, other --families or fewer --items")
 
@@ -138,11 +136,6 @@ def families_of(config, data):
         if name not in known:
             raise UserError(f"--families names {name!r}; choose from {', '.join(known)}")
     return names
-
-
-def other_splits(data):
-    """Splits whose pictures differ from training's."""
-    return [split for split in data.splits if split not in ("train", "val", "test")]
 
 
 def evaluate_vlm(loaded, config, families):
@@ -158,7 +151,7 @@ def evaluate_vlm(loaded, config, families):
         print(f"no minimal pairs of {', '.join(left_out)} {where}")
     sections |= answer_sections(answers)
     sections |= presence_sections(eval_vlm.evaluate_pope(predictor, split, config.items))
-    for name in ["test", *other_splits(data)]:
+    for name in ["test", *data.shifted_splits]:
         sections[f"where from: {name}"] = eval_vlm.evaluate_transfer(
             predictor, data.split(name), config.items // 2
         )
@@ -221,10 +214,10 @@ def evaluate_clip(loaded, config):
     kinds = eval_clip.evaluate_sugarcrepe(embedder, split, config.items)
     for which, title in enumerate(("SugarCrepe", "SugarCrepe without picture")):
         sections[title] = {kind: scores[which] for kind, scores in kinds.items()}
-    for name in other_splits(data):
+    for name in data.shifted_splits:
         other = data.split(name)
         found = eval_clip.evaluate_retrieval(embedder, other.pictures(config.items))
-        if name != "more":
+        if other.has_single_objects:
             found |= eval_clip.evaluate_zero_shot(embedder, other)
         sections[f"where from: {name}"] = found
     return sections, clip_cases(embedder, split)

@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tinyvlm.decoders import MAX_TEXT_TOKENS
 from tinyvlm.evaluation import plots
 from tinyvlm.evaluation.predictor import encode_images, generate_text
 from tinyvlm.training.checkpoint import checkpoint_file, load_checkpoint
-from tinyvlm.training.config import UserError, option, refuse_unused, run_script, validate
+from tinyvlm.training.config import UserError, option, refuse_unused, run_script, validate_config
 from tinyvlm.training.distributed import pick_device
 from tinyvlm.training.files import is_folder
 
@@ -44,7 +43,7 @@ class Config:
 
 def main(config):
     """Print what the model says and write the page; returns the page's path."""
-    config, device = validate(config), pick_device(config.device)
+    config, device = validate_config(config), pick_device(config.device)
     saved = load_checkpoint(config.checkpoint)
     refuse_what_has_no_effect(config, saved["kind"])
     path = Path(config.checkpoint)
@@ -114,6 +113,9 @@ def read_picture(path, size):
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             if file.width * file.height > MAX_PIXELS:  # before a pixel is read
                 raise too_large
+            if any(";16" in str(tile) for tile in file.tile) and not file.mode.startswith("I"):
+                what = f"{path} has 16 bits a colour, of which half would be lost"
+                raise UserError(f"{what}; save it with 8 bits")
             picture = to_rgb(ImageOps.exif_transpose(file), path)
     except Image.DecompressionBombError:
         raise too_large
@@ -158,7 +160,7 @@ def caption_and_answer(config, saved, path, device):
     import train_vlm
 
     model, _, data = train_vlm.load_model(saved, path, device)
-    questions = own_question(config, data)
+    questions = own_question(config, data, model.decoder.max_length - 8)
     pixels, names, pictures = open_pictures(config, data, device)
     images = encode_images(model, pixels)
     generator = torch.Generator(device).manual_seed(config.seed)
@@ -179,12 +181,12 @@ def caption_and_answer(config, saved, path, device):
     return pixels, names, lines
 
 
-def own_question(config, data):
+def own_question(config, data, limit):
     """The user's question as the grammar spells it: a list of one, or none. UserError if it is
     empty or too long."""
     if not config.question:
         return []
-    text, limit = data.normalize_question(config.question), MAX_TEXT_TOKENS - 8
+    text = data.normalize_question(config.question)
     if not text:
         raise UserError("--question is empty; ask something, or leave it out")
     if len(data.tokenizer.encode(text)) > limit:

@@ -19,12 +19,18 @@ from tinyvlm.evaluation.reports import print_table
 from tinyvlm.losses import LOSSES
 from tinyvlm.text import TEXT_ENCODERS
 from tinyvlm.training.checkpoint import config_from, load_weights
-from tinyvlm.training.config import UserError, kwargs_for, option, run_script
-from tinyvlm.training.config import validate as validate_config
+from tinyvlm.training.config import UserError, kwargs_for, option, run_script, validate_config
 from tinyvlm.training.distributed import autocast
 from tinyvlm.training.files import read_log
-from tinyvlm.training.loop import Run, TrainConfig, open_dataset, with_seed
+from tinyvlm.training.loop import Run
 from tinyvlm.training.optim import backward_and_step, configure_optimizers, lr_schedule, set_lr
+from tinyvlm.training.settings import (
+    TrainConfig,
+    encoder_of,
+    make_encoder,
+    open_dataset,
+    with_seed,
+)
 from tinyvlm.vision import VISION_ENCODERS
 
 
@@ -43,9 +49,9 @@ class Config(TrainConfig):
     )
     image_size: int = option(56, "side of a picture, pixels, a multiple of 28", min=28, max=448)
     encoder: str = option("stem", "vision encoder", choices=tuple(VISION_ENCODERS))
-    dim: int = option(64, "width of the vision encoder", min=8)
-    depth: int = option(2, "blocks of the vision encoder", min=1)
-    heads: int = option(2, "attention heads of the vision encoder", min=1)
+    encoder_dim: int = option(64, "width of the vision encoder", min=8, alias="--dim")
+    encoder_depth: int = option(2, "blocks of the vision encoder", min=1, alias="--depth")
+    encoder_heads: int = option(2, "attention heads of the encoder", min=1, alias="--heads")
     text_encoder: str = option("causal", "text encoder", choices=tuple(TEXT_ENCODERS))
     text_dim: int = option(64, "width of the text encoder", min=8)
     text_depth: int = option(2, "blocks of the text encoder", min=1)
@@ -60,7 +66,7 @@ def main(config):
     config = validate_config(config)
     with Run(config, "clip") as run:
         # 1. Data and model, fresh or from where the run goes on.
-        data = open_dataset(config, image_size=config.image_size, device=run.device)
+        data = open_dataset(config, config.image_size, run.device)
         model = build_model(config, data.tokenizer).to(run.device)
         if (metrics := run.finished_metrics()) is not None:
             return metrics
@@ -89,7 +95,7 @@ def main(config):
             run.after_step(
                 step, loss, model=model, optimizers=optimizers, images=config.batch_size,
                 validate=lambda: validation_loss(model, data, config) | validate(model, data),
-                scale=model.scale.item(),
+                extra_state=dict(encoder=encoder_of(config)), scale=model.scale.item(),
             )  # fmt: skip
 
         # 3. The test split: table, pictures, metrics.
@@ -97,9 +103,10 @@ def main(config):
             return {}
         table, numbers = evaluate_test(model, data, config.eval_items)
         print_table("test split", table)
+        result = run.finish(numbers)
         draw_samples(model, data, run.folder / "samples.png")
         plots.curves(read_log(run.folder), run.folder / "curves.png")
-        return run.finish(numbers)
+        return result
 
 
 def build_model(config, tokenizer):
@@ -108,26 +115,22 @@ def build_model(config, tokenizer):
     Each tower is initialised from the seed by itself, so that runs with different encoders share
     the text tower to the last bit.
     """
-    encoder, text_encoder = VISION_ENCODERS[config.encoder], TEXT_ENCODERS[config.text_encoder]
-    sizes = kwargs_for(encoder, config, dict(image_size="image_size", **ENCODER_SIZES))
-    text_sizes = kwargs_for(text_encoder, config, TEXT_SIZES, vocab_size=tokenizer.size)
+    text_encoder = TEXT_ENCODERS[config.text_encoder]
+    flags = {name: f"text_{name}" for name in ("dim", "depth", "heads")}
+    sizes = kwargs_for(text_encoder, config, flags, vocab_size=tokenizer.size)
     try:
-        vision = with_seed(lambda: encoder(**sizes), config.seed)
-        text = with_seed(lambda: text_encoder(**text_sizes), config.seed + 1)
+        vision = make_encoder(encoder_of(config), config.seed)
+        text = with_seed(lambda: text_encoder(**sizes), config.seed + 1)
         return with_seed(lambda: CLIP(vision, text, config.embed_dim), config.seed + 2)
     except ValueError as error:
         raise UserError(f"{error}; change the sizes")
 
 
-ENCODER_SIZES = {name: name for name in ("dim", "depth", "heads")}
-TEXT_SIZES = {name: f"text_{name}" for name in ("dim", "depth", "heads")}
-
-
 def load_model(saved, path, device):
     """The content of a checkpoint -> the model, in evaluation mode, the config it was trained with,
     and its data set. UserError if they do not fit this code."""
-    config = validate_config(config_from(Config, saved["config"], path))
-    data = open_dataset(config, image_size=config.image_size, device=device)
+    config = config_from(Config, saved["config"], path)
+    data = open_dataset(config, config.image_size, device)
     model = build_model(config, data.tokenizer)
     load_weights(model, saved["model"], path)
     return model.to(device).eval(), config, data
@@ -142,10 +145,10 @@ def duplicates_note(data, config):
 
 def validation_loss(model, data, config, items=256):
     """The training loss on validation pictures, in batches as training has them: {"val_loss"}."""
-    losses, size = [], min(config.batch_size, items)
+    losses, size = [], config.batch_size
     with evaluation_mode(model):
-        for start in range(0, items - size + 1, size):
-            batch = data.caption_batch("val", np.arange(start, start + size))
+        for k in range(max(items // size, 1)):
+            batch = data.caption_batch("val", np.arange(k * size, (k + 1) * size))
             image, text, scale = model(batch.pixels, batch.tokens)
             loss = LOSSES[config.loss](image.float(), text.float(), scale, None, batch.is_match)
             losses.append(loss.item())

@@ -22,15 +22,30 @@ from tinyvlm.evaluation.eval_vlm import evaluate_test, sample_lines, validate
 from tinyvlm.evaluation.reports import print_table
 from tinyvlm.projectors import PROJECTORS
 from tinyvlm.training.checkpoint import config_from, load_checkpoint, load_weights
-from tinyvlm.training.config import UserError, kwargs_for, option, refuse_unused, run_script
-from tinyvlm.training.config import validate as validate_config
+from tinyvlm.training.config import (
+    UserError,
+    kwargs_for,
+    option,
+    refuse_unused,
+    run_script,
+    validate_config,
+)
 from tinyvlm.training.distributed import autocast
 from tinyvlm.training.files import read_log
-from tinyvlm.training.loop import Run, TrainConfig, open_dataset, with_seed
+from tinyvlm.training.loop import Run
 from tinyvlm.training.optim import backward_and_step, configure_optimizers, freeze, set_lr
-from tinyvlm.training.stages import STAGES, parse_stages
+from tinyvlm.training.settings import (
+    TrainConfig,
+    encoder_of,
+    make_encoder,
+    open_dataset,
+    with_seed,
+)
+from tinyvlm.training.stages import STAGES, check_patterns, parse_stages
 from tinyvlm.vision import VISION_ENCODERS
 from tinyvlm.vlm import VLM
+
+PROJECTOR_SETTINGS = ("num_queries",)  # flags that a projector may ask for by these names
 
 
 @dataclasses.dataclass
@@ -53,8 +68,8 @@ class Config(TrainConfig):
     train_align: str = option("projector.*", "the same for stage align")
     train_instruct: str = option("*", "the same for stage instruct")
     batch_size: int = option(32, "pictures in a step", min=1)
-    questions: int = option(9, "questions about each picture", min=1, max=64)
-    blind: int = option(1, "how many of them are asked without the picture", min=0)
+    num_questions: int = option(9, "questions a picture", min=1, max=64, alias="--questions")
+    num_blind: int = option(1, "how many of them without the picture", min=0, alias="--blind")
     lr: float = option(1e-3, "AdamW's learning rate", min=0.0, max=1.0)
     warmup: int = option(30, "steps until the full learning rate, in each stage", min=0)
     num_queries: int = option(32, "queries of the Q-Former", min=1, max=196, alias="--queries")
@@ -63,9 +78,7 @@ class Config(TrainConfig):
     depth: int = option(4, "blocks of the decoder", min=1)
     heads: int = option(4, "attention heads of the decoder", min=1)
     eval_every: int = option(200, "steps between validations (and saves)", min=1)
-    eval_items: int = option(
-        250, "test: minimal pairs of each question family, and twice as many captions", min=1
-    )
+    eval_items: int = option(250, "test: minimal pairs a family, half as many as captions", min=1)
 
 
 def main(config):
@@ -74,7 +87,7 @@ def main(config):
     with Run(config, "vlm") as run:
         # 1. Data and model, fresh or from where the run goes on.
         encoder, encoder_weights = load_encoder(config, run)
-        data = open_vqa_dataset(config, encoder, run.device)
+        data = open_dataset(config, encoder["image_size"], run.device)
         model = build_model(config, encoder, data).to(run.device)
         if (metrics := run.finished_metrics()) is not None:
             return metrics
@@ -82,8 +95,7 @@ def main(config):
             load_weights(model, run.saved["model"], run.folder / "last.pt")
         elif encoder_weights is not None:
             load_weights(model.vision, encoder_weights, config.clip)
-        for stage in stages:
-            freeze(model, stage.trained)  # do its patterns match anything?
+        check_patterns(model, stages)
         run.say(f"{model.projector.num_tokens} image tokens, projector {config.projector}")
 
         # 2. The loop, stage after stage: picture (or words), projector, decoder, loss, step.
@@ -101,7 +113,7 @@ def main(config):
             loss = losses.sum() * run.dist.size / words + aux_loss
             backward_and_step(optimizers, model, loss, step)
             run.after_step(
-                step, loss, model=model, optimizers=optimizers, more=dict(encoder=encoder),
+                step, loss, model=model, optimizers=optimizers, extra_state=dict(encoder=encoder),
                 images=0 if stage.text_only else config.batch_size,
                 validate=partial(validate_stage, model, data, stage),
                 stage=stage.name,
@@ -112,9 +124,10 @@ def main(config):
             return {}
         table, numbers = evaluate_test(model, data, config.eval_items)
         print_table("test split", table)
+        result = run.finish(numbers)
         draw_samples(model, data, run.folder / "samples.png")
         plots.curves(read_log(run.folder), run.folder / "curves.png")
-        return run.finish(numbers)
+        return result
 
 
 # ---------------------------------------------------------------- settings and stages
@@ -124,9 +137,9 @@ def check_settings(config):
     """The config, complete, and its stages. UserError if the settings make no sense."""
     config = validate_config(config)
     config = dataclasses.replace(config, out=config.out or f"runs/vlm-{config.projector}")
-    if config.blind >= config.questions:
-        hint = "give more --questions or --blind 0"
-        raise UserError(f"--blind {config.blind} leaves no question with a picture; {hint}")
+    if config.num_blind >= config.num_questions:
+        hint = "give more --num-questions or --num-blind 0"
+        raise UserError(f"--num-blind {config.num_blind} leaves no question with a picture; {hint}")
     stages = parse_stages(config)
     left_out = [f"train_{name}" for name in STAGES if name not in [s.name for s in stages]]
     refuse_unused(config, left_out, f"with --stages {config.stages}")
@@ -152,12 +165,6 @@ def begin_stage(run, model, stage, step):
 # ---------------------------------------------------------------- data and model
 
 
-def open_vqa_dataset(config, encoder, device):
-    size = encoder["image_size"]
-    numbers = dict(num_questions=config.questions, num_blind=config.blind)
-    return open_dataset(config, image_size=size, device=device, **numbers)
-
-
 def load_encoder(config, run):
     """The encoder's kind and sizes, and its weights: from the CLIP checkpoint, or None.
 
@@ -166,10 +173,7 @@ def load_encoder(config, run):
     if run.saved:
         return run.saved["encoder"], None
     if config.encoder_init == "random":
-        sizes = dict(dim="encoder_dim", depth="encoder_depth", heads="encoder_heads")
-        kind = VISION_ENCODERS[config.encoder]
-        sizes = kwargs_for(kind, config, sizes | dict(image_size="image_size"))
-        return dict(encoder=config.encoder, **sizes), None
+        return encoder_of(config), None
     saved = load_checkpoint(config.clip, "clip")
     clip = saved["config"]
     if clip["held_out"] != config.held_out:
@@ -183,9 +187,7 @@ def load_encoder(config, run):
         for name, tensor in saved["model"].items()
         if name.startswith("vision.")
     }
-    kind = VISION_ENCODERS[clip["encoder"]]
-    given = {name: clip[name] for name in ("image_size", "dim", "depth", "heads")}
-    return dict(encoder=clip["encoder"], **kwargs_for(kind, None, {}, **given)), weights
+    return saved["encoder"], weights
 
 
 def build_model(config, encoder, data):
@@ -194,22 +196,21 @@ def build_model(config, encoder, data):
     Each part is initialised from the seed by itself, so that runs with different projectors share
     encoder and decoder to the last bit. UserError for sizes that do not go together.
     """
-    sizes = {name: size for name, size in encoder.items() if name != "encoder"}
     make_decoder, make_projector = DECODERS[config.decoder], PROJECTORS[config.projector]
     decoder_sizes = {name: name for name in ("dim", "depth", "heads")}
     given = kwargs_for(make_decoder, config, decoder_sizes, vocab_size=data.tokenizer.size)
     try:
-        vision = with_seed(lambda: VISION_ENCODERS[encoder["encoder"]](**sizes), config.seed)
+        vision = make_encoder(encoder, config.seed)
         decoder = with_seed(lambda: make_decoder(**given), config.seed + 1)
-        own = kwargs_for(
+        projector_kwargs = kwargs_for(
             make_projector,
             config,
-            dict(num_queries="num_queries"),
+            {name: name for name in PROJECTOR_SETTINGS},
             pooled_dim=vision.pooled_dim,
             label_token_ids=data.label_token_ids,
         )
         shape = dict(vision_dim=vision.dim, text_dim=decoder.dim, num_patches=vision.num_tokens)
-        projector = with_seed(lambda: make_projector(**shape, **own), config.seed + 2)
+        projector = with_seed(lambda: make_projector(**shape, **projector_kwargs), config.seed + 2)
         return VLM(vision, projector, decoder)
     except ValueError as error:
         raise UserError(f"{error}; change the sizes")
@@ -218,8 +219,8 @@ def build_model(config, encoder, data):
 def load_model(saved, path, device):
     """The content of a checkpoint -> the model, in evaluation mode, the config it was trained with,
     and its data set. UserError if they do not fit this code."""
-    config = validate_config(config_from(Config, saved["config"], path))
-    data = open_vqa_dataset(config, saved["encoder"], device)
+    config = config_from(Config, saved["config"], path)
+    data = open_dataset(config, saved["encoder"]["image_size"], device)
     model = build_model(config, saved["encoder"], data)
     load_weights(model, saved["model"], path)
     return model.to(device).eval(), config, data
@@ -232,15 +233,15 @@ def validate_stage(model, data, stage, items=64):
     """The training loss on validation pictures, and scores once pictures are seen."""
     with evaluation_mode(model):
         batch = data.vqa_batch("val", np.arange(items), not stage.text_only)
-        losses, _ = model(batch, text_only=stage.text_only)
-        val_loss = losses.sum() / (batch.labels != IGNORE).sum()
+        losses, aux_loss = model(batch, text_only=stage.text_only)
+        val_loss = losses.sum() / (batch.labels != IGNORE).sum() + aux_loss
     scores = {} if stage.text_only else validate(model, data)
     return dict(val_loss=val_loss.item()) | scores
 
 
 def draw_samples(model, data, path, items=8):
     """A page of test pictures and what the model says of them, judged against the scene."""
-    pictures = data.split("test").take(4 * np.arange(items))
+    pictures = data.split("test").take(4 * np.arange(items))  # no two of one minimal pair
     plots.save_image_grid(pictures.pixels(), sample_lines(model, data, pictures), path)
 
 

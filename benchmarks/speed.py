@@ -52,16 +52,23 @@ def main(config):
 
 def seconds_of(work, repeats=5):
     """The median time of one call, after one to warm up."""
-    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     work()
     times = []
     for _ in range(repeats):
-        wait()
+        synchronize()
         t0 = time.perf_counter()
         work()
-        wait()
+        synchronize()
         times.append(time.perf_counter() - t0)
     return float(np.median(times))
+
+
+def synchronize():
+    """Wait for a GPU, if there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    if torch.backends.mps.is_available():
+        torch.mps.synchronize()
 
 
 def peak(device):

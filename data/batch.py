@@ -22,6 +22,10 @@ from data.tokenizer import EOS, FIRST_WORD, PAD
 IGNORE = -100  # the label that F.cross_entropy leaves out
 
 
+class NotEnoughItems(ValueError):
+    """A data set, or one of its splits, has too few of what was asked for, or nothing of it."""
+
+
 @dataclass
 class CaptionBatch:
     """pixels: uint8 (b, 3, H, W). tokens: (b, t) `[BOS] caption [EOS] [PAD]...`.

@@ -2,11 +2,17 @@
 
 The contract of an entry, `make(held_out=, seed=, image_size=, device=, num_questions=,
 num_blind=)`:
-    tokenizer                      words to ids and back, see tokenizer.py
+  for training
+    tokenizer, image_size          words to ids and back, see tokenizer.py; pixels a side
     caption_batch(split, indices)  -> CaptionBatch, see batch.py
     is_match(split, indices)       -> the batch's truth alone
     vqa_batch(split, indices, with_pixels=True) -> VLMBatch
-    splits, split(name)            -> names; what evaluation asks, see shapes/split.py
+    label_token_ids                the words of a classifier, for the label bottleneck
+  for evaluation: "val" and "test" always, others by name
+    splits, shifted_splits         names; those whose pictures differ from training's
+    split(name)                    -> what evaluation asks, see shapes/split.py
+  for the sampler
+    normalize_question(text), generic_questions, class_captions()
 Same index, same bits, whatever the batch size and the number of processes. Splits do not overlap.
 """
 

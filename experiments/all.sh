@@ -8,7 +8,7 @@ PATH="$PWD/.venv/bin:$PATH"
 train() {  # folder, then the command
     local out=runs/$1
     shift
-    test -f "$out/metrics.json" || python "$@" --out "$out"
+    test -f "$out/metrics.json" || python "$@" --out "$out" $(test -f "$out/last.pt" && echo --resume)
     test -f "$out/report.json" || python evaluate.py "$out"
 }
 

@@ -25,7 +25,15 @@ from tinyvlm.vlm import VLM
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = ("train_clip.py", "train_vlm.py", "sample.py", "evaluate.py")
-SMALL = dict(dim=16, depth=1, heads=1, text_dim=16, text_depth=1, text_heads=1, embed_dim=16)
+SMALL = dict(
+    encoder_dim=16,
+    encoder_depth=1,
+    encoder_heads=1,
+    text_dim=16,
+    text_depth=1,
+    text_heads=1,
+    embed_dim=16,
+)
 CLIP_ARGS = SMALL | dict(
     device="cpu", steps=6, batch_size=8, eval_items=512, eval_every=2, log_every=1
 )

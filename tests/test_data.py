@@ -11,19 +11,8 @@ from data.shapes import grammar, hard_negatives, questions
 from data.dataset import DATASETS, VQADataset, CaptionDataset, tokenizer
 from data.shapes.grammar import A, B, KIND, KINDS, LINK, LINKS, NO, UNDECIDED, WIDTH, YES
 from data.shapes.render import render
-from data.shapes.scene import (
-    COLOUR,
-    EDITS,
-    PLACE,
-    SHAPE,
-    SIZE,
-    SPLITS,
-    WORLDS,
-    World,
-    checksum,
-    diagonal_of,
-    sample,
-)
+from data.shapes.scene import sample
+from data.shapes.world import COLOUR, EDITS, PLACE, SHAPE, SIZE, SPLITS, WORLDS, World, checksum, diagonal_of
 
 WORLD, FULL = WORLDS["default"], WORLDS["full"]
 
@@ -39,7 +28,7 @@ def scene_keys(objects):
 def test_batches_equal_a_frozen_sample():
     # Written down once; a change of the world on any machine or library version shows here.
     scenes = sample(WORLD, 0, "train", np.arange(3))
-    said = [grammar.text(ids) for ids in grammar.caption(scenes.objects)]
+    said = [grammar.text(ids) for ids in grammar.render_caption(scenes.objects)]
     assert said == FROZEN
     assert int(render(WORLD, scenes, 56).long().sum()) == FROZEN_SUM
 
@@ -230,7 +219,7 @@ def test_captions_parse_back():
         noun_phrases = sample(world, 0, "train", np.arange(800)).objects
         noun_phrases[::2, :, PLACE] = 0
         noun_phrases[::3, :, SIZE] = 0
-        for noun_phrase, ids in zip(noun_phrases, grammar.caption(noun_phrases)):
+        for noun_phrase, ids in zip(noun_phrases, grammar.render_caption(noun_phrases)):
             assert (
                 grammar.parse_caption(grammar.text(ids)) == noun_phrase[grammar.said(noun_phrase)]
             ).all()

@@ -10,7 +10,8 @@ from data.shapes import grammar, hard_negatives, questions
 from data.dataset import tokenizer
 from data.shapes.hard_negatives import shapes_there
 from data.shapes.grammar import A, B
-from data.shapes.scene import COLOUR, PLACE, SHAPE, SIZE, WORLDS, World, checksum, sample
+from data.shapes.scene import sample
+from data.shapes.world import COLOUR, PLACE, SHAPE, SIZE, WORLDS, World, checksum
 from tinyvlm.evaluation import eval_clip, eval_vlm, metrics
 from tinyvlm.decoders import GPT
 from tinyvlm.projectors import PROJECTORS
@@ -158,7 +159,7 @@ def test_foils_are_false_and_differ_in_what_they_say(world, kind):
         phrases = false[false[:, SHAPE] > 0]
         assert not metrics.match_objects(phrases, objects).all()
         assert (
-            grammar.parse_caption(grammar.text(grammar.caption(false[None])[0])) == phrases
+            grammar.parse_caption(grammar.text(grammar.render_caption(false[None])[0])) == phrases
         ).all()  # fluent
         difference = {
             c
@@ -185,7 +186,7 @@ def test_counterfactuals_are_true_of_their_own_picture_only(contrast):
         text.replace(" , ", " ").replace(" and ", " ").replace("an ", "a ").split()
     )
     words = [
-        [plain(text) for text in grammar.texts(grammar.caption(noun_phrases))]
+        [plain(text) for text in grammar.texts(grammar.render_caption(noun_phrases))]
         for noun_phrases in (first, second)
     ]
     assert all(
@@ -260,7 +261,7 @@ def oracle(question, objects):
     if question == "":
         told = objects.copy()
         told[:, PLACE] = 0
-        return grammar.text(grammar.caption(told[None])[0])
+        return grammar.text(grammar.render_caption(told[None])[0])
     row = grammar.parse(question, question=True)[None]
     return grammar.text(grammar.render_answer(row, grammar.answer(row, objects[None]))[0])
 

@@ -3,6 +3,8 @@
 import ast
 import json
 import re
+import struct
+from zlib import compress, crc32
 
 import numpy as np
 import pytest
@@ -186,6 +188,29 @@ def test_the_scale_of_values_is_that_of_the_picture_and_not_of_its_type(values, 
     assert (pixels[0] - wanted).abs().max() <= 1  # neither black nor white, nor wrapped around
 
 
+def png(bits, kind, rows):
+    """A PNG file made by hand: PIL writes none of 16 bits a colour. kind 2 is RGB, 6 is RGBA."""
+
+    def part(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", crc32(name + data))
+
+    size = struct.pack(">IIBBBBB", 56, len(rows), bits, kind, 0, 0, 0)
+    parts = part(b"IHDR", size) + part(b"IDAT", compress(b"".join(b"\0" + row for row in rows)))
+    return b"\x89PNG\r\n\x1a\n" + parts + part(b"IEND", b"")
+
+
+@pytest.mark.parametrize("kind, channels", [(2, 3), (6, 4)])
+def test_sixteen_bits_a_colour_are_refused_where_half_of_them_would_be_lost(
+    kind, channels, tmp_path
+):
+    """12 bits in 16, of which 8 would be left: nearly black."""
+    for bits, row in ((8, bytes([200]) * 56 * channels), (16, b"\x0f\xff" * 56 * channels)):
+        (tmp_path / f"{bits}.png").write_bytes(png(bits, kind, [row] * 56))
+    assert sample.read_picture(str(tmp_path / "8.png"), 56).shape == (1, 3, 56, 56)
+    with pytest.raises(UserError, match="16 bits a colour.* save it with 8 bits"):
+        sample.read_picture(str(tmp_path / "16.png"), 56)
+
+
 def test_a_black_picture_stays_black(tmp_path):
     for values in (np.zeros((56, 56), np.float32), np.zeros((56, 56), np.uint16)):
         assert not sample.read_picture(save_picture(tmp_path / "a.tiff", values), 56).any()
@@ -289,7 +314,10 @@ def test_what_cannot_be_sampled(kind, options, named, clip_folder, vlm_folder, t
         ("train_clip.py --resume False", "False"),
         ("train_clip.py --dim 20 --heads 3", "divisible"),
         ("train_clip.py --text-dim 20 --text-heads 3", "divisible"),
-        ("train_clip.py --encoder convnext --heads 4", "--heads has no effect with ConvNeXt"),
+        (
+            "train_clip.py --encoder convnext --heads 4",
+            "--encoder-heads has no effect with ConvNeXt",
+        ),
         ("train_clip.py --image-size 42", "multiple"),
         ("train_clip.py --image-size 60 --encoder convnext", "multiple"),
         ("train_clip.py --dim 10 --heads 1", "multiple of 4"),
@@ -300,6 +328,7 @@ def test_what_cannot_be_sampled(kind, options, named, clip_folder, vlm_folder, t
         ("train_clip.py --world friends --held-out 1", "--held-out"),
         ("train_clip.py --dataset shapes-cooccurrence --held-out 1", "--held-out"),
         ("train_clip.py --resume", "there is no checkpoint"),
+        ("train_clip.py --resume --overwrite", "give one of them"),
         ("train_vlm.py --projector qformr", "did you mean qformer"),
         ("train_vlm.py --proj mlp", "--projector"),
         ("train_vlm.py --projector linear --queries 8 --encoder-init random", "--num-queries"),
@@ -322,7 +351,8 @@ def test_what_cannot_be_sampled(kind, options, named, clip_folder, vlm_folder, t
             "train_vlm.py --stages instruct --shares 1 --train-align projector.*,vision.*",
             "--train-align has no effect with --stages instruct",
         ),
-        ("train_vlm.py --blind 9", "--blind"),
+        ("train_vlm.py --blind 9", "--num-blind 9 leaves no question"),
+        ("train_vlm.py --steps 3", "gets none of 3 steps"),
         ("sample.py --checkpoint nowhere", "nowhere"),
         ("sample.py --checkpoint " + "x" * 300, "no checkpoint"),
         ("sample.py --start 1" + "0" * 20, "--start"),

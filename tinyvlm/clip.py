@@ -37,8 +37,9 @@ class CLIP(nn.Module):
     def encode_image(self, pixels):
         """(b, 3, H, W) -> unit vectors (b, embed_dim)."""
         _, pooled = self.vision(pixels)  # (b, pooled_dim)
-        return F.normalize(self.image_proj(pooled), dim=-1)
+        return F.normalize(self.image_proj(pooled), dim=-1)  # (b, embed_dim)
 
     def encode_text(self, tokens):
         """(b, t) -> unit vectors (b, embed_dim)."""
-        return F.normalize(self.text_proj(self.text(tokens)), dim=-1)
+        pooled = self.text(tokens)  # (b, text dim)
+        return F.normalize(self.text_proj(pooled), dim=-1)  # (b, embed_dim)

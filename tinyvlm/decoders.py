@@ -1,9 +1,10 @@
 """Decoders that take embeddings, so that image tokens can stand among words: DECODERS.
 
 The contract: `__init__(*, vocab_size, dim, depth, heads)`; `embed(tokens, positions)`, both (b, t),
--> (b, t, dim); then embeddings, mask and cache -> hidden (b, t, dim), of which `lm_head` makes
-logits (b, t, vocab_size). With `.dim` and `tok_embed`. The same logits with the cache of
-`init_kv_cache()` and without it.
+-> (b, t, dim); `forward(embeddings, mask, kv_cache=None, skip_prefix=0)` -> hidden (b, t -
+skip_prefix, dim), of which `lm_head` makes logits (b, t, vocab_size). With `.dim`, `.max_length`
+(tokens in one text) and `tok_embed`. `init_kv_cache()` gives a list of dicts of tensors whose first
+axis is the batch; with it and without it the logits are the same.
 """
 
 from torch import nn
@@ -22,7 +23,7 @@ class GPT(nn.Module):
 
     def __init__(self, *, vocab_size, dim=128, depth=4, heads=4):
         super().__init__()
-        self.dim = dim
+        self.dim, self.max_length = dim, MAX_TEXT_TOKENS
         self.tok_embed = nn.Embedding(vocab_size, dim)
         self.pos_embed = nn.Embedding(MAX_TEXT_TOKENS, dim)
         self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth))

@@ -5,8 +5,8 @@ The contract: `__init__(*, vision_dim, text_dim, num_patches, **own)`, then the 
 (b, .num_tokens, text_dim), or words themselves, token ids (b, .num_tokens), [PAD] for none.
 
 `own` are settings by name: the script gives a projector those that its `__init__` asks for, of
-pooled_dim, label_token_ids and the flags of train_vlm.py. One that has something to learn besides
-the decoder's loss has an `aux_loss(object_tokens)`, a scalar, to add to the loss of its last call.
+pooled_dim, label_token_ids and train_vlm.py's PROJECTOR_SETTINGS. One that has something to learn
+besides the decoder's loss has an `aux_loss(object_tokens)`, a scalar, about its last call.
 """
 
 import torch
@@ -73,11 +73,11 @@ class QFormer(nn.Module):
         x = self.query_tokens.expand(len(tokens), -1, -1)  # (b, queries, text_dim)
         for block in self.blocks:
             x = block(x, context)
-        return self.out_proj(self.norm(x))
+        return self.out_proj(self.norm(x))  # (b, queries, text_dim)
 
 
 class LabelBottleneck(nn.Module):
-    """The naive way, as a baseline: classify the picture, let the language model talk about labels.
+    """Classify the picture, let the language model talk about the labels: the baseline to beat.
 
     Each label (a word that the data set names: sizes, colours, shapes) is there or not, decided
     patch by patch; those that are there reach the decoder as the words they are, read with its own
@@ -96,7 +96,7 @@ class LabelBottleneck(nn.Module):
     def forward(self, tokens, pooled):
         # What is anywhere is in the picture: (b, n, labels) -> (b, labels).
         self.logits = self.classify(tokens).amax(1)
-        return torch.where(self.logits > 0, self.label_token_ids, PAD)
+        return torch.where(self.logits > 0, self.label_token_ids, PAD)  # (b, labels) ids
 
     def aux_loss(self, object_tokens):
         """How wrong the labels of the last forward are: binary cross-entropy.

@@ -1,7 +1,8 @@
 """CLIP's text encoders: TEXT_ENCODERS.
 
 The contract: `__init__(*, vocab_size, dim, depth, heads)`, then tokens (b, t),
-`[BOS] words [EOS] [PAD]...`, -> one vector each (b, dim), with `.dim`. Padding changes nothing.
+`[BOS] words [EOS] [PAD]...`, -> one vector each (b, dim), with `.dim` and `.max_length`, in
+tokens. Padding changes nothing. ValueError for longer rows and for those without [EOS].
 """
 
 import torch

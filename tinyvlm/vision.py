@@ -62,7 +62,7 @@ class ViT(nn.Module):
 
     def forward(self, pixels):
         x = self.patch_embed(normalize_pixels(pixels))  # (b, 3, H, W) -> (b, n, d)
-        x = x + self.pos_embed
+        x = x + self.pos_embed  # (n, d)
         for block in self.blocks:
             x = block(x)
         tokens = self.norm(x)  # (b, n, d)
@@ -130,8 +130,8 @@ class ConvBlock(nn.Module):
         self.norm, self.mlp = nn.LayerNorm(dim), MLP(dim)
 
     def forward(self, x):
-        grid = rearrange(x, "b (i j) d -> b d i j", i=GRID)
-        mixed = rearrange(self.depthwise(grid), "b d i j -> b (i j) d")
+        grid = rearrange(x, "b (i j) d -> b d i j", i=GRID)  # (b, d, 14, 14)
+        mixed = rearrange(self.depthwise(grid), "b d i j -> b (i j) d")  # (b, n, d)
         return x + self.mlp(self.norm(mixed))
 
 

@@ -33,10 +33,10 @@ class VLM(nn.Module):
 
         A projector that says words, (b, n) token ids, is read as words are.
         """
-        image_embeds = self.projector(tokens, pooled)
-        if image_embeds.is_floating_point():
-            return image_embeds, None
-        return self.embed_object_words(image_embeds[..., None])
+        out = self.projector(tokens, pooled)  # (b, n, d), or token ids (b, n)
+        if out.is_floating_point():
+            return out, None
+        return self.embed_object_words(out[..., None])  # a word each
 
     def encode_image(self, pixels):
         """(b, 3, H, W) -> image_embeds (b, n, d), image_mask bool (b, n) or None (all there)."""
@@ -140,29 +140,32 @@ class VLM(nn.Module):
 
     @torch.no_grad()
     def generate(
-        self, image_embeds, prompts, *, max_new_tokens,
+        self, image_embeds, prompts, *, max_new_tokens=None,
         image_mask=None, temperature=0.0, top_k=0, generator=None,
     ):  # fmt: skip
         """Words after each prompt, as in prefill -> tokens (b * q, max_new_tokens or fewer).
 
-        Greedy at temperature 0, else sampled from the top_k (0: all). After [EOS] comes [PAD].
+        Greedy at temperature 0, else sampled from the top_k (0: all). After [EOS] comes [PAD]. A
+        row ends, too, where prompt and words have the decoder's max_length.
         """
+        longest = self.decoder.max_length
         last_hidden, kv_cache, attention_mask = self.prefill(image_embeds, prompts, image_mask)
         length = (prompts != PAD).sum(1)  # (r,)
         finished = torch.zeros_like(length, dtype=torch.bool)
         words = []
-        for step in range(max_new_tokens):
+        for step in range(longest if max_new_tokens is None else max_new_tokens):
             logits = self.decoder.lm_head(last_hidden).float()  # (r, v)
             token = sample_token(logits, temperature, top_k, generator)
             token = token.masked_fill(finished, PAD)  # (r,)
             words.append(token)
-            finished = finished | (token == EOS)
+            finished = finished | (token == EOS) | (length + step + 1 >= longest)
             if finished.all() or step + 1 == max_new_tokens:
                 break
             attention_mask = F.pad(attention_mask, (0, 1), value=True)
-            x = self.decoder.embed(token[:, None], (length + step)[:, None])  # (r, 1, d)
+            position = (length + step).clamp(max=longest - 1)  # beyond it all is finished
+            x = self.decoder.embed(token[:, None], position[:, None])  # (r, 1, d)
             last_hidden = self.decoder(x, attention_mask[:, None, None], kv_cache)[:, 0]
-        return torch.stack(words, dim=1)
+        return torch.stack(words, dim=1)  # (r, steps)
 
 
 def sample_token(logits, temperature, top_k, generator):

@@ -1,5 +1,7 @@
 """The generated world as a data set: batches for training, splits for evaluation."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -7,15 +9,13 @@ from data.batch import CaptionBatch, VLMBatch, pack, to_tokens
 from data.shapes import english, grammar, questions, truth
 from data.shapes.render import render
 from data.shapes.rng import CounterRNG
-from data.shapes.scene import COLOUR, COLOURS, PLACE, SHAPE, SHAPES, SIZE, SIZES, World, sample
+from data.shapes.scene import sample
 from data.shapes.split import Split, class_captions
+from data.shapes.world import COLOUR, COLOURS, PLACE, SHAPE, SHAPES, SIZE, SIZES, WORLDS
 from data.tokenizer import BOS, FIRST_WORD, PAD, Tokenizer
 
 VARIANTS = {
-    "shapes": dict(),
-    "shapes-full": dict(max_objects=6),
-    "shapes-zipf": dict(prior="zipf"),
-    "shapes-cooccurrence": dict(prior="cooccurrence"),
+    "shapes" if name == "default" else f"shapes-{name}": world for name, world in WORLDS.items()
 }
 
 
@@ -30,7 +30,7 @@ class Shapes:
 
     tokenizer = Tokenizer(english.WORDS)
     labels = SIZES + COLOURS + SHAPES  # the words of a classifier
-    generic_questions = ("how many objects are there ?", "what is at the center ?")
+    generic_questions = ("is there a circle ?", "what is at the center ?")  # training asks them
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Shapes:
         num_blind=1,
         detail="mixed",
     ):
-        self.world = World(**VARIANTS[variant], held_out=held_out)
+        self.world = replace(VARIANTS[variant], held_out=held_out)
         self.name, self.seed, self.image_size, self.device = variant, seed, image_size, device
         self.num_questions, self.num_blind, self.detail = num_questions, num_blind, detail
 
@@ -59,8 +59,15 @@ class Shapes:
     def label_token_ids(self):
         return [self.tokenizer.ids[label] for label in self.labels]
 
+    @property
+    def shifted_splits(self):
+        """Those whose pictures differ from training's in more than the draw."""
+        return self.splits[3:]
+
     def split(self, name):
-        """What evaluation asks: Split."""
+        """What evaluation asks: Split. ValueError if there is none of that name."""
+        if name in ("held_out", "control") and not self.world.held_out:
+            raise ValueError(f"split {name} takes a training with --held-out 1 or more")
         if name not in self.splits:
             raise ValueError(f"there is no split {name!r}; choose one of {', '.join(self.splits)}")
         return Split(self, name)
@@ -73,7 +80,7 @@ class Shapes:
         """Pictures and captions, and which caption is true of which picture: CaptionBatch."""
         scenes = sample(self.world, self.seed, split, indices)
         phrases = self.caption_phrases(scenes, CounterRNG(self.seed, split, indices))
-        tokens = to_tokens(grammar.caption(phrases), start=(BOS,))
+        tokens = to_tokens(grammar.render_caption(phrases), start=(BOS,))
         return CaptionBatch(
             pixels=render(self.world, scenes, self.image_size, self.device),
             tokens=self.to_device(tokens),
@@ -106,7 +113,7 @@ class Shapes:
         """A full caption and num_questions questions with answers a picture: VLMBatch."""
         scenes = sample(self.world, self.seed, split, indices)
         rng = CounterRNG(self.seed, split, indices)
-        captions = grammar.caption(truth.without(scenes.objects, PLACE))
+        captions = grammar.render_caption(truth.without(scenes.objects, PLACE))
         rows, answers = questions.sample_questions(
             self.world, self.seed, split, indices, scenes.objects,
             questions.TRAIN_FAMILIES, self.num_questions,

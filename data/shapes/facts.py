@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.shapes import grammar, truth
-from data.shapes.scene import COLOUR, PLACE, SHAPE, SIZE
+from data.shapes.world import COLOUR, PLACE, SHAPE, SIZE
 
 FACT_KINDS = {
     "facts": "shapes, colours and sizes",

@@ -113,7 +113,7 @@ def render_answer(rows, answers):
 # ---------------------------------------------------------------- captions to words
 
 
-def caption(noun_phrases):
+def render_caption(noun_phrases):
     """Noun phrases (n, m, 4), empty ones last -> "a ring , a star and ...", ids (n, length)."""
     n, m, _ = noun_phrases.shape
     there = said(noun_phrases)

@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from data.shapes import grammar, hard_negatives, truth
+from data.shapes import grammar, truth
 from data.shapes.facts import judge_caption, mark_caption
 from data.shapes.render import render
-from data.shapes.scene import COLOUR, PLACE, SHAPE, SIZE
+from data.shapes.scene import select
+from data.shapes.world import COLOUR, PLACE, SHAPE, SIZE
 
 COLUMNS = {"size": SIZE, "colour": COLOUR, "shape": SHAPE, "place": PLACE}
 
@@ -13,8 +14,8 @@ COLUMNS = {"size": SIZE, "colour": COLOUR, "shape": SHAPE, "place": PLACE}
 class Pictures:
     """Some pictures of a split and the truth about them; pictures[mask or indices] are fewer.
 
-    indices: (n,) sample numbers. cluster: (n,) the number of each one's minimal pair, which is what
-    a bootstrap over scenes draws.
+    indices: (n,) sample numbers, or just numbers where pictures were made for an item. cluster:
+    (n,) the number of each one's minimal pair, which is what a bootstrap over scenes draws.
     """
 
     def __init__(self, data, scenes, indices):
@@ -24,7 +25,7 @@ class Pictures:
         return len(self.scenes.objects)
 
     def __getitem__(self, keep):
-        scenes = hard_negatives.select(self.scenes, keep)
+        scenes = select(self.scenes, keep)
         return Pictures(self.data, scenes, self.indices[keep])
 
     @property
@@ -79,7 +80,7 @@ class Pictures:
 
 def captions_of(phrases):
     """Noun phrases (n, m, 4) -> n captions."""
-    return grammar.texts(grammar.caption(phrases))
+    return grammar.texts(grammar.render_caption(phrases))
 
 
 def stack_phrases(captions):

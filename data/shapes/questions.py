@@ -14,8 +14,9 @@ from data.shapes import truth
 from data.shapes.english import ANSWERS
 from data.shapes.proposals import is_valid, propose_questions
 from data.shapes.rng import CounterRNG
-from data.shapes.scene import COLOUR, EDITS, NotEnoughScenes, sample
+from data.shapes.scene import sample
 from data.shapes.truth import KINDS, A, B, answer
+from data.shapes.world import COLOUR, EDITS, NotEnoughScenes
 
 FAMILIES = KINDS[:7]  # what VQA accuracy is about; places are asked for in training only
 # What training asks in turn: counts and relations twice, for they are the slowest to learn.

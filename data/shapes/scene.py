@@ -12,27 +12,16 @@ import numpy as np
 
 from data.shapes.edits import apply_edit
 from data.shapes.rng import CounterRNG
-from data.shapes.world import (  # noqa: F401 (for importers, which need not know world.py)
-    ATTRIBUTES,
+from data.shapes.world import (
     COLOUR,
-    COLOURS,
     EDITS,
     PLACE,
-    PLACES,
-    PRIORS,
     REMAINDERS,
     SHAPE,
-    SHAPES,
     SIZE,
-    SIZES,
     SPLITS,
-    WORLDS,
-    NotEnoughScenes,
-    World,
     checksum,
-    diagonal_of,
     in_reading_order,
-    is_allowed,
     pair_table,
 )
 

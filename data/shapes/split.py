@@ -12,7 +12,8 @@ import numpy as np
 from data.shapes import grammar, hard_negatives, questions, truth
 from data.shapes.english import PARAPHRASES
 from data.shapes.pictures import Pictures, captions_of
-from data.shapes.scene import ATTRIBUTES, COLOUR, PLACE, SHAPE, SIZE, sample
+from data.shapes.scene import sample
+from data.shapes.world import ATTRIBUTES, COLOUR, PLACE, SHAPE, SIZE
 
 
 @dataclass
@@ -46,7 +47,7 @@ class QuestionPairs(Questions):
 
 @dataclass
 class Presence:
-    """ "Is there a SHAPE ?", two a picture: asked (n lists of 2 strings), is_there bool (n, 2).
+    """POPE: "is there a SHAPE ?", two a picture. asked: n lists of 2 texts. is_there: bool (n, 2).
 
     cluster: (2 n,) four answers that hang together, see hard_negatives.sample_pope.
     """
@@ -84,12 +85,18 @@ class Split:
     negatives = hard_negatives.NEGATIVES
 
     @property
-    def where(self):
+    def key(self):
+        """What a sample is a function of, besides its number."""
         return self.data.world, self.data.seed, self.name
+
+    @property
+    def has_single_objects(self):
+        """Pictures of one object belong to it, so that zero-shot classes mean something."""
+        return self.name != "more"
 
     def take(self, indices):
         """The pictures of these sample numbers."""
-        return Pictures(self.data, sample(*self.where, indices), indices)
+        return Pictures(self.data, sample(*self.key, indices), indices)
 
     def pictures(self, items, start=0):
         """So many pictures, no two of one minimal pair."""
@@ -110,7 +117,7 @@ class Split:
 
     def questions(self, pictures, each):
         """`each` unpaired questions about each picture, yes and no balanced where they can be."""
-        world, seed, name = self.where
+        world, seed, name = self.key
         # A held-out pair may be asked for where it is what the split is about.
         world = replace(world, held_out=0) if name == "held_out" else world
         rows, answers = questions.sample_questions(
@@ -123,7 +130,7 @@ class Split:
 
     def question_pairs(self, family, pairs):
         """So many minimal pairs of one question family. NotEnoughScenes if the split has fewer."""
-        found = questions.sample_minimal_pairs(*self.where, family, pairs)
+        found = questions.sample_minimal_pairs(*self.key, family, pairs)
         rows = found.rows.repeat(2, 0)
         return QuestionPairs(
             pictures=self.take((found.indices[:, None] + [0, 1]).reshape(-1)),
@@ -136,7 +143,7 @@ class Split:
 
     def presence(self, kind, squares):
         """POPE, four answers a square. NotEnoughScenes if the split has fewer."""
-        scenes, shapes, is_there = hard_negatives.sample_pope(*self.where, kind, squares)
+        scenes, shapes, is_there = hard_negatives.sample_pope(*self.key, kind, squares)
         rows = hard_negatives.existence_statements(shapes.reshape(-1))
         asked = grammar.texts(grammar.render_question(rows))
         return Presence(
@@ -148,19 +155,19 @@ class Split:
 
     def winoground(self, contrast, items):
         """Two pictures and two captions an item: (Pictures, Pictures), (n strings, n strings)."""
-        one, two, *phrases = hard_negatives.sample_winoground(*self.where, contrast, items)
+        one, two, *phrases = hard_negatives.sample_winoground(*self.key, contrast, items)
         pictures = [Pictures(self.data, scenes, np.arange(items)) for scenes in (one, two)]
         return pictures, [captions_of(p) for p in phrases]
 
     def sugarcrepe(self, kind, items):
         """Pictures, a true caption of each, and a false one that differs in one thing."""
-        found = hard_negatives.sample_sugarcrepe(*self.where, kind, items)
+        found = hard_negatives.sample_sugarcrepe(*self.key, kind, items)
         pictures = Pictures(self.data, found.scenes, np.arange(items))
         return pictures, captions_of(found.true), captions_of(found.false)
 
     def zero_shot(self, items):
         """Pictures of one object against "a COLOUR SHAPE" and longer templates: ZeroShot."""
-        world, seed, name = self.where
+        world, seed, name = self.key
         lonely = replace(world, min_objects=1, max_objects=1)
         indices = 2 * np.arange(items)
         scenes = sample(lonely, seed, name, indices)

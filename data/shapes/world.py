@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data.batch import NotEnoughItems
+
 SIZES = ("small", "large")
 COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "white")
 SHAPES = ("circle", "square", "triangle", "diamond", "cross", "ring", "star", "heart")
@@ -33,7 +35,7 @@ EDITS = ("swap_colour", "swap_shape", "swap_size", "swap_place", "replace", "rep
 COLOUR_PERMUTATION = np.array([0, 2, 5, 1, 7, 4, 6, 3])
 
 
-class NotEnoughScenes(ValueError):
+class NotEnoughScenes(NotEnoughItems):
     """A world, or one of its splits, has nothing of a kind that was asked for."""
 
 

@@ -214,7 +214,7 @@ def test_object_tokens_are_the_words_of_each_object_in_any_order():
     for row, scene in zip(data.vqa_batch("train", indices).object_tokens, objects, strict=True):
         said = [data.tokenizer.decode(words) for words in row.tolist() if words[0] != PAD]
         there = [o for o in scene if o[2]]
-        phrases = grammar.texts(grammar.caption(np.array(there)[:, None]))
+        phrases = grammar.texts(grammar.render_caption(np.array(there)[:, None]))
         wanted = [phrase.replace("at the ", "").removeprefix("a ") for phrase in phrases]
         assert sorted(said) == sorted(wanted)
         orders.add(tuple(said) == tuple(wanted))

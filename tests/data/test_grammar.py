@@ -5,8 +5,9 @@ import pytest
 
 from data.shapes import grammar
 from data.shapes.english import LINKS, PARAPHRASES
-from data.shapes.scene import PLACE, SIZE, WORLDS, sample
+from data.shapes.scene import sample
 from data.shapes.truth import KIND, KINDS, LINK, said
+from data.shapes.world import PLACE, SIZE, WORLDS
 
 NO_SENTENCES = [
     "",
@@ -62,7 +63,7 @@ def test_captions_parse_back(name):
     noun_phrases = sample(WORLDS[name], 0, "train", np.arange(800)).objects
     noun_phrases[::2, :, PLACE] = 0
     noun_phrases[::3, :, SIZE] = 0
-    captions = grammar.texts(grammar.caption(noun_phrases))
+    captions = grammar.texts(grammar.render_caption(noun_phrases))
     for meant, caption in zip(noun_phrases, captions, strict=True):
         assert (grammar.parse_caption(caption) == meant[said(meant)]).all()
 

@@ -5,17 +5,9 @@ import pytest
 import torch
 
 from data.shapes import english, grammar, questions, truth
-from data.shapes.scene import (
-    COLOUR,
-    PLACE,
-    SHAPE,
-    SIZE,
-    WORLDS,
-    World,
-    diagonal_of,
-    sample,
-)
+from data.shapes.scene import sample
 from data.shapes.truth import KIND, KINDS, UNDECIDED, WIDTH, YES, A, B
+from data.shapes.world import COLOUR, PLACE, SHAPE, SIZE, WORLDS, World, diagonal_of
 from tinyvlm.evaluation.metrics import accuracy
 
 WORLD, FULL = WORLDS["default"], WORLDS["full"]

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 
 from data.shapes.english import LINKS
-from data.shapes.scene import COLOUR, PLACE, SHAPE, SIZE, WORLDS, sample
+from data.shapes.scene import sample
 from data.shapes.truth import (
     KIND,
     KINDS,
@@ -19,6 +19,7 @@ from data.shapes.truth import (
     caption_truth,
     truth,
 )
+from data.shapes.world import COLOUR, PLACE, SHAPE, SIZE, WORLDS
 
 COLUMNS = {"colour": COLOUR, "shape": SHAPE, "size": SIZE, "place": PLACE}
 

@@ -10,7 +10,7 @@ from helpers import small_clip
 from data.shapes import grammar
 from data.shapes.dataset import Shapes
 from data.shapes.pictures import stack_phrases
-from data.shapes.scene import COLOUR, PLACE, SHAPE, SIZE
+from data.shapes.world import COLOUR, PLACE, SHAPE, SIZE
 from tinyvlm.evaluation import eval_clip
 
 DATA, HELD_OUT = Shapes(), Shapes(held_out=2)

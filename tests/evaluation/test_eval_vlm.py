@@ -7,11 +7,11 @@ import pytest
 import torch
 from helpers import small_vlm
 
+from data.batch import NotEnoughItems
 from data.shapes.dataset import Shapes
-from data.shapes.scene import SHAPE, NotEnoughScenes, World
 from data.shapes.split import Split
+from data.shapes.world import SHAPE, World
 from tinyvlm.evaluation import eval_vlm
-from tinyvlm.projectors import PROJECTORS
 
 DATA, HELD_OUT = Shapes(), Shapes(held_out=2)
 TEST = DATA.split("test")
@@ -213,54 +213,11 @@ def test_families_without_pairs_are_left_out():
 
 @pytest.mark.parametrize("families", [["colour"], ["colour", "shape"]])
 def test_a_split_without_any_pairs_says_so(families):
-    with pytest.raises(NotEnoughScenes, match=families[-1]):
+    with pytest.raises(NotEnoughItems, match=families[-1]):
         eval_vlm.evaluate_vqa(Fake(oracle), HELD_OUT.split("held_out"), families, 20)
 
 
-# ---------------------------------------------------------------- the VLM as a predictor
-
-ASKED = [["is there a circle ?", "what colour is the large square ?", ""]] * 5
-
-
-@pytest.fixture(scope="module")
-def model():
-    return small_vlm().eval()
-
-
-def test_answers_do_not_depend_on_how_many_are_asked_together(model, monkeypatch):
-    pictures = TEST.pictures(5)
-    together = eval_vlm.VLMPredictor(model, DATA.tokenizer)
-    words = together.answer(pictures, ASKED)
-    assert [len(row) for row in words] == [3] * 5 and together.answers == 15
-    assert together.seconds > 0
-    monkeypatch.setattr(eval_vlm, "ROWS", 6)
-    one_by_one = eval_vlm.VLMPredictor(model, DATA.tokenizer)
-    assert one_by_one.answer(pictures, ASKED) == words
-    questions = [row[:2] for row in ASKED]
-    chunked = one_by_one.prefers_yes(pictures, questions)
-    monkeypatch.undo()
-    assert (chunked == together.prefers_yes(pictures, questions)).all()
-    assert chunked.shape == (5, 2)
-
-
-def test_the_blind_answer_alike_whatever_is_shown(model):
-    predictor = eval_vlm.VLMPredictor(model, DATA.tokenizer)
-    one = predictor.answer(TEST.pictures(5), ASKED, blind=True)
-    assert one == predictor.answer(TEST.pictures(5, start=9), ASKED, blind=True)
-    assert all(row == one[0] for row in one)
-
-
-def test_prefers_yes_compares_the_first_words_logits(model):
-    pictures, asked = TEST.pictures(3), [["is there a circle ?", "is there a star ?"]] * 3
-    found = eval_vlm.VLMPredictor(model, DATA.tokenizer).prefers_yes(pictures, asked)
-    yes, no = DATA.tokenizer.encode("yes no")
-    for k, question in ((k, q) for k in range(3) for q in range(2)):
-        prompt = torch.tensor([DATA.tokenizer.encode(asked[k][question])])
-        embeds, mask = model.encode_image(pictures[[k]].pixels())
-        last, *_ = model.prefill(embeds, prompt, mask)
-        [logits] = model.decoder.lm_head(last)
-        assert abs(logits[yes] - logits[no]) > 1e-4  # no tie: a comparison that can fail
-        assert found[k, question] == float(logits[yes] > logits[no])
+# ---------------------------------------------------------------- for the training script
 
 
 def global_state():
@@ -283,13 +240,6 @@ def test_validation_leaves_the_model_and_the_generators_as_they_were(training):
     assert set(scores) == {"val_fact_f1", "val_exact_caption", "val_vqa"}
 
 
-def test_the_mode_is_put_back_after_an_error_too():
-    model = small_vlm().train()
-    with pytest.raises(AttributeError):
-        eval_vlm.VLMPredictor(model, DATA.tokenizer).answer([None], [[""]])
-    assert model.training and torch.is_grad_enabled()
-
-
 def test_two_evaluations_give_equal_bits():
     model = small_vlm()  # in training mode, as in the middle of a training
     one, other = (eval_vlm.evaluate_test(model, DATA, items=3) for _ in range(2))
@@ -301,8 +251,8 @@ def test_two_evaluations_give_equal_bits():
     assert one[1]["vqa_chance"] == pytest.approx((3 / 2 + 1 / 4 + 2 / 8 + 1 / 2) / 7)
 
 
-def test_sample_lines_are_judged(model):
-    pictures = TEST.pictures(2)
+def test_sample_lines_are_judged():
+    model, pictures = small_vlm().eval(), TEST.pictures(2)
     lines = eval_vlm.sample_lines(model, DATA, pictures, each=3)
     asked = TEST.questions(pictures, 3)
     assert [len(line) for line in lines] == [4, 4]
@@ -311,30 +261,3 @@ def test_sample_lines_are_judged(model):
             (said, _), (answer, is_right) = pieces
             assert said == question + " " and answer
             assert is_right == (answer == pictures[[k]].answers(question)[0])
-
-
-# ---------------------------------------------------------------- where an answer came from
-
-
-@pytest.mark.parametrize("projector", PROJECTORS)
-def test_saliency_is_a_map_for_every_projector(projector):
-    model = small_vlm(projector)
-    pixels = TEST.pictures(3).pixels()
-    asked, said = ["is there a circle ?"] * 3, ["yes", "no", ""]
-    saliency = eval_vlm.grad_x_input(model, DATA.tokenizer, pixels, asked, said)
-    assert saliency.shape == (3, 14, 14) and saliency.min() >= 0
-    # No gradient comes through hard labels.
-    assert saliency.amax((1, 2)).tolist() == [float(projector != "label")] * 3
-    assert all(p.grad is None for p in model.parameters())
-
-
-def test_saliency_does_not_depend_on_what_stands_beside_it(model):
-    pixels = TEST.pictures(3).pixels()
-    asked = ["is there a circle ?", "", "how many large red circles are there ?"]
-    said = ["yes", "a red circle", "two"]
-    args = model, DATA.tokenizer
-    together = eval_vlm.grad_x_input(*args, pixels, asked, said)
-    for k in range(3):
-        alone = eval_vlm.grad_x_input(*args, pixels[[k]], [asked[k]], [said[k]])
-        assert torch.allclose(together[[k]], alone, atol=1e-4)
-    assert not torch.allclose(together[0], together[2], atol=1e-2)

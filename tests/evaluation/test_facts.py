@@ -14,7 +14,8 @@ from data.shapes.facts import (
     match_objects,
 )
 from data.shapes.grammar import parse_caption
-from data.shapes.scene import SHAPE, WORLDS, sample
+from data.shapes.scene import sample
+from data.shapes.world import SHAPE, WORLDS
 
 pytestmark = pytest.mark.quick
 # A small red circle at the top left, a large blue square in the center.

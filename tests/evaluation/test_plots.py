@@ -9,6 +9,7 @@ from PIL import Image
 
 from data.shapes.dataset import Shapes
 from tinyvlm.evaluation import cases, eval_clip, eval_vlm, plots
+from tinyvlm.evaluation.predictor import VLMPredictor
 
 DATA = Shapes(image_size=28)
 LOG = [
@@ -162,7 +163,7 @@ def test_cases_of_a_vlm_are_the_worst_and_the_best():
     shown = split.pictures(6)
     captions = shown.captions()
     captions[2] = "yes"  # the only one that is wrong
-    predictor = eval_vlm.VLMPredictor(model, Shapes.tokenizer)
+    predictor = VLMPredictor(model, Shapes.tokenizer)
     _, record = eval_vlm.evaluate_vqa(predictor, split, ["size"], 4)
     record[0] = (*record[0][:3], record[0][2])  # the only answer that is right
     pixels, lines = cases.vlm_cases(model, split, shown, captions, record, each=1)

@@ -5,12 +5,13 @@ import itertools
 import numpy as np
 import pytest
 
+from data.batch import NotEnoughItems
 from data.shapes import grammar, questions
 from data.shapes.dataset import Shapes
 from data.shapes.english import COLOURS, NUMBERS, PLACES, PLURALS, SHAPES, SIZES
 from data.shapes.facts import match_objects
-from data.shapes.scene import COLOUR, PLACE, SHAPE, SIZE, NotEnoughScenes, World, diagonal_of
 from data.shapes.split import Split
+from data.shapes.world import COLOUR, PLACE, SHAPE, SIZE, World, diagonal_of
 
 DATA, FULL, HELD_OUT = Shapes(), Shapes("shapes-full"), Shapes(held_out=2)
 TEST = DATA.split("test")
@@ -34,7 +35,7 @@ def counts_of(texts):
 
 def is_fluent(caption):
     phrases = grammar.parse_caption(caption)
-    return grammar.text(grammar.caption(phrases[None])[0]) == caption
+    return grammar.text(grammar.render_caption(phrases[None])[0]) == caption
 
 
 # ---------------------------------------------------------------- pictures
@@ -237,7 +238,7 @@ def test_a_paraphrase_asks_the_same_in_an_order_that_training_never_has(family):
 def test_a_poor_world_has_no_pairs_of_some_families():
     lonely = Shapes()
     lonely.world = World(max_objects=1)
-    with pytest.raises(NotEnoughScenes, match="relation"):
+    with pytest.raises(NotEnoughItems, match="relation"):
         lonely.split("test").question_pairs("relation", 10)
 
 
@@ -340,7 +341,9 @@ def test_the_longest_caption_is_as_long_as_a_tower_must_read(data):
 
 
 def test_a_split_that_is_not_there_is_named():
-    with pytest.raises(ValueError, match="held_out.*train, val, test, more"):
+    with pytest.raises(ValueError, match="'nowhere'.*train, val, test, more"):
+        DATA.split("nowhere")
+    with pytest.raises(ValueError, match="held_out takes a training with --held-out"):
         DATA.split("held_out")
     assert HELD_OUT.split("held_out").name == "held_out"
 

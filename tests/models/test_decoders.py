@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers import every_parameter_learns
 
-from tinyvlm.decoders import DECODERS, MAX_TEXT_TOKENS
+from tinyvlm.decoders import DECODERS
 
 pytestmark = pytest.mark.quick
 
@@ -45,6 +45,7 @@ def test_cached_logits_equal_the_full_forward(name):
         x, mask, cache = embedded(decoder, t=9), causal(9), decoder.init_kv_cache()
         full = decoder(x, mask)
         parts = [decoder(x[:, :4], mask[:, :, :4, :4], cache)]
+        assert all(tensor.shape[0] == 2 for kept in cache for tensor in kept.values())
         for k in range(4, 9):
             parts.append(decoder(x[:, k : k + 1], mask[:, :, k : k + 1, : k + 1], cache))
     assert torch.allclose(decoder.lm_head(full), decoder.lm_head(torch.cat(parts, 1)), atol=1e-5)
@@ -76,8 +77,8 @@ def test_a_decoder_looks_where_the_mask_lets_it_and_nowhere_else(name):
 @pytest.mark.parametrize("name", DECODERS)
 def test_positions_count(name):
     decoder = small(name)
-    tokens = torch.full((1, MAX_TEXT_TOKENS), 3)
-    x = decoder.embed(tokens, torch.arange(MAX_TEXT_TOKENS)[None])[0]
+    tokens = torch.full((1, decoder.max_length), 3)
+    x = decoder.embed(tokens, torch.arange(decoder.max_length)[None])[0]
     assert torch.cdist(x, x).fill_diagonal_(99).min() > 1e-2
 
 

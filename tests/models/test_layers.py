@@ -133,6 +133,16 @@ def test_x_and_y_are_coded_apart():
     assert torch.equal(code[0, 8:], code[2, 8:]) and not torch.allclose(code[0, :8], code[2, :8])
 
 
+def test_wavelengths_run_from_a_seventh_of_the_picture_to_twice_its_side():
+    def code(x):  # the sines of x, by rising wavelength
+        return sincos_2d(torch.tensor([[x, 0.0]], dtype=torch.double), 256)[0, :64]
+
+    assert torch.allclose(code(0.3)[0], code(0.3 + 1 / 7)[0])
+    wavelength = 2 * torch.pi * 1e-6 / code(1e-6)
+    assert (wavelength.diff() > 0).all() and abs(wavelength[0] - 1 / 7) < 1e-6
+    assert 1.8 < wavelength[-1] < 2.4
+
+
 def test_positions_need_a_multiple_of_four():
     with pytest.raises(ValueError, match="multiple of 4"):
         sincos_2d(patch_centers(4), 10)

@@ -91,6 +91,16 @@ def test_the_labels_say_what_is_there_and_nothing_else():
     assert torch.equal(out, projector(3 * tokens[:, torch.randperm(196)], pooled))
 
 
+def test_a_label_that_one_patch_alone_shows_is_there():
+    projector = small("label")
+    logits = torch.full((2, 196, projector.num_tokens), -9.0)
+    logits[1, 50, 3] = 0.5
+    projector.classify.forward = lambda tokens: logits
+    said = torch.full((2, projector.num_tokens), PAD)
+    said[1, 3] = shapes().label_token_ids[3]
+    assert torch.equal(projector(*inputs(2)), said)
+
+
 def test_the_labels_of_objects_are_their_sizes_colours_and_shapes():
     projector, data = small("label"), shapes()
     encode = data.tokenizer.encode

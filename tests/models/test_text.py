@@ -24,6 +24,7 @@ def test_text_contract(name):
     for tokens in (CAPTIONS[:1], CAPTIONS):
         out = encoder(tokens)
         assert out.shape == (len(tokens), encoder.dim) and encoder.dim == 16
+    assert encoder(F.pad(CAPTIONS, (0, encoder.max_length - 5), value=PAD)).shape == (2, 16)
     assert every_parameter_learns(encoder, (out * torch.randn_like(out)).sum()) == []
     encoder.eval()
     assert torch.equal(encoder(CAPTIONS), encoder(CAPTIONS))
@@ -57,16 +58,18 @@ def test_the_first_end_is_the_one_that_is_read():
     assert torch.allclose(encoder(twice), encoder(CAPTIONS[1:, :3]), atol=1e-6)
 
 
-def test_a_caption_without_an_end_is_refused():
+@pytest.mark.parametrize("name", TEXT_ENCODERS)
+def test_a_caption_without_an_end_is_refused(name):
     with pytest.raises(ValueError, match=r"\[EOS\]"):
-        small("causal")(torch.tensor([[BOS, 300, EOS], [BOS, 300, 301]]))
+        small(name)(torch.tensor([[BOS, 300, EOS], [BOS, 300, 301]]))
 
 
-def test_a_caption_longer_than_the_positions_is_refused():
-    encoder = TEXT_ENCODERS["causal"](vocab_size=320, dim=16, depth=1, heads=1, max_length=4)
-    assert encoder(torch.tensor([[BOS, 300, 301, EOS]])).shape == (1, 16)
-    with pytest.raises(ValueError, match="5 tokens is longer than the limit, 4"):
-        encoder(CAPTIONS)
+@pytest.mark.parametrize("name", TEXT_ENCODERS)
+def test_a_caption_longer_than_the_limit_is_refused(name):
+    encoder = small(name)
+    row = F.pad(CAPTIONS, (0, encoder.max_length - 4), value=PAD)
+    with pytest.raises(ValueError, match=f"longer than the limit, {encoder.max_length}"):
+        encoder(row)
 
 
 def test_heads_that_do_not_divide_the_width_are_refused():

@@ -277,6 +277,32 @@ def test_absent_labels_change_no_word_and_one_by_one_equals_batched():
 # ---------------------------------------------------------------- decoding
 
 
+def test_what_prefill_reads_equals_the_full_forward():
+    """Two prompts a picture, some labels absent: not the words alone, which hardly differ before
+    training, but each number that the first word is predicted from."""
+    model = small_vlm("label").eval()
+    image_embeds, image_mask = some_labels(model, 3)
+    prompts = [[300, 301], [310], [], [320, 321], [300], [322, 323]]
+    last_hidden, kv_cache, attention_mask = model.prefill(
+        image_embeds, tokens(*prompts), image_mask
+    )
+    garbage = torch.where(image_mask[..., None], image_embeds, 5.0)
+    read_garbage, _, _ = model.prefill(garbage, tokens(*prompts), image_mask)
+    assert torch.allclose(read_garbage, last_hidden, atol=1e-5)
+    n = image_embeds.shape[1]
+    for k, prompt in enumerate(prompts):
+        picture, row = slice(k // 2, k // 2 + 1), tokens(prompt)
+        positions = torch.arange(len(prompt))[None]
+        x = model.build_inputs_embeds(image_embeds[picture], row, positions)
+        blind = torch.zeros_like(row, dtype=torch.bool)
+        mask = packed_attention_mask(n, image_mask[picture], torch.ones_like(row), blind)
+        assert torch.allclose(model.decoder(x, mask)[0, -1], last_hidden[k], atol=1e-5)
+        seen = [True, *image_mask[k // 2].tolist(), *(c < len(prompt) for c in range(2))]
+        assert attention_mask[k].tolist() == seen
+    assert not torch.allclose(last_hidden[0], last_hidden[4], atol=1e-3)
+    assert all(cache["k"].shape[2] == 1 + n + 2 for cache in kv_cache)
+
+
 @pytest.mark.parametrize("projector", PROJECTORS)
 def test_generate_agrees_with_forward_and_with_single_runs(projector):
     model = small_vlm(projector).eval()
@@ -329,6 +355,22 @@ def test_after_the_end_comes_padding():
     said = model.generate(image_embeds, tokens([300], []), max_new_tokens=4)
     assert said[0].tolist() == [EOS, PAD, PAD, PAD] and EOS not in said[1].tolist()
     assert calls == [2] * 4
+
+
+def test_no_text_becomes_longer_than_the_decoder_allows():
+    """Rows end alone as they do in a batch, where another one may be shorter."""
+    model = small_vlm("mlp").eval()
+    longest = model.decoder.max_length
+    model.decoder.lm_head.bias.data[EOS] = -1e4  # nobody ends by itself
+    prompts = [[300] * (longest - 3), [301] * 5, []]
+    with torch.no_grad():
+        image_embeds, _ = model.encode_image(small_vqa_batch(3).pixels)
+        together = model.generate(image_embeds, tokens(*prompts))
+        assert together.shape == (3, longest)
+        for i, prompt in enumerate(prompts):
+            alone = model.generate(image_embeds[i : i + 1], tokens(prompt))[0]
+            said = [token for token in together[i].tolist() if token != PAD]
+            assert len(said) == longest - len(prompt) and said == alone.tolist()
 
 
 def test_sampling_a_token():

@@ -286,7 +286,7 @@ def test_scripts_refuse_what_does_not_fit_and_touch_nothing(clip_folder, vlm_fol
     clip_words = ["train_clip.py", "--resume", *flags(**CLIP_ARGS)]
     vlm_words = ["train_vlm.py", *flags(**VLM_ARGS, num_queries=4)]
     for words, named in (
-        ([*clip_words, "--out", clip_folder, "--dim", "32"], "dim 16 then, 32 now"),
+        ([*clip_words, "--out", clip_folder, "--text-dim", "32"], "text_dim 16 then, 32 now"),
         ([*clip_words, "--out", vlm_folder], "vlm model"),
         ([*clip_words, "--out", tmp_path / "empty"], "there is no checkpoint"),
         ([*vlm_words, "--resume", "--out", vlm_folder, "--lr", "0.5"], "lr 0.001 then, 0.5 now"),

@@ -22,7 +22,7 @@ from tinyvlm.training.config import (
     parse,
     refuse_unused,
     run_script,
-    validate,
+    validate_config,
 )
 
 pytestmark = pytest.mark.quick
@@ -63,12 +63,14 @@ def test_an_alias_is_understood():
     assert parsed("--width", "8").wide_steps == 8
     assert parse(train_vlm.Config, ["--queries", "8"], "").num_queries == 8
     assert parse(train_vlm.Config, ["--num-queries", "8"], "").num_queries == 8
+    assert parse(train_vlm.Config, "--questions 8 --blind 2".split(), "").num_blind == 2
+    assert parse(train_clip.Config, ["--dim", "32"], "").encoder_dim == 32
     assert parse(train_clip.Config, ["--world", "shapes-zipf"], "").dataset == "shapes-zipf"
 
 
 def test_a_renamed_value_is_called_as_today():
     assert parsed("--mode", "fast").mode == "quick"
-    assert validate(Config(mode="fast")) == Config()
+    assert validate_config(Config(mode="fast")) == Config()
     for words, name, today in (
         (["--loss", "plain"], "loss", "clip"),
         (["--loss", "multi_positive"], "loss", "masked_clip"),
@@ -109,12 +111,13 @@ def test_what_cannot_be_meant_is_an_error(words, named):
 @pytest.mark.parametrize("wrong", [dict(steps=0), dict(rate=float("nan")), dict(mode="typo")])
 def test_a_config_made_in_python_is_checked_too(wrong):
     with pytest.raises(UserError, match=f"--{next(iter(wrong))}"):
-        validate(Config(**wrong))
+        validate_config(Config(**wrong))
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
 def test_the_defaults_of_every_script_are_allowed(script):
-    assert parse(script.Config, [], "") == validate(script.Config()) == script.Config()
+    config = script.Config()
+    assert parse(script.Config, [], "") == validate_config(config) == config
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)

@@ -84,6 +84,16 @@ def test_each_of_several_processes_has_a_gpu_of_its_own(machine, monkeypatch):
     assert str(dist.device) == "cuda:1" and chosen == [1] and joined == ["nccl"]
 
 
+def test_several_processes_do_not_meet_on_apples_gpu(machine, monkeypatch):
+    """Which gloo, that joins them, does not know."""
+    joined = []
+    machine(0, True)
+    monkeypatch.setattr(torch.distributed, "init_process_group", joined.append)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert [str(Distributed(name).device) for name in ("auto", "mps", "cpu")] == ["cpu"] * 3
+    assert joined == ["gloo"] * 3
+
+
 def test_bfloat16_is_for_nvidias_gpus():
     for name in ("cpu", "mps"):
         assert isinstance(autocast(torch.device(name)), contextlib.nullcontext)
@@ -121,6 +131,21 @@ def test_the_parts_of_all_processes_are_the_batch_in_order(size):
         parts += dist.shard(np.arange(8)).tolist()
         assert len(parts) == (dist.rank + 1) * 8 // size
     assert parts == list(range(8))
+
+
+@pytest.mark.parametrize(
+    "error, in_order, waits", [(None, False, 1), (OSError, False, 0), (OSError, True, 1)]
+)
+def test_processes_wait_for_each_other_unless_one_has_failed(error, in_order, waits, monkeypatch):
+    called = []
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    for name in ("barrier", "destroy_process_group"):
+        monkeypatch.setattr(torch.distributed, name, lambda name=name: called.append(name))
+    with contextlib.suppress(OSError), Distributed("cpu") as dist:
+        dist.size, dist.leaves_in_order = 2, in_order
+        if error:
+            raise error
+    assert called == ["barrier"] * waits + ["destroy_process_group"]
 
 
 def test_a_batch_that_does_not_divide_is_refused():

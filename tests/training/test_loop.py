@@ -27,7 +27,8 @@ from tinyvlm.layers import MLP
 from tinyvlm.training import checkpoint, files
 from tinyvlm.training.config import Stopped, UserError
 from tinyvlm.training.interrupts import GracefulStop
-from tinyvlm.training.loop import Run, step_seed, with_seed
+from tinyvlm.training.loop import Run, step_seed
+from tinyvlm.training.settings import with_seed
 
 SMALL_ENCODER = dict(encoder_init="random", encoder_dim=16, encoder_depth=1, encoder_heads=1)
 SETTINGS = {
@@ -99,7 +100,7 @@ def test_a_finished_run_refuses_other_settings_and_says_which(script, tmp_path):
     assert str(tmp_path) in said and "--overwrite" in said and "--resume" in said
     assert "batch_size 8 then, 2 now" in said or "batch_size 4 then, 2 now" in said
     assert f"lr {script.Config().lr} then, 0.5 now" in said and "steps" not in said
-    with pytest.raises(UserError, match="a run with these settings.* --overwrite"):
+    with pytest.raises(UserError, match="holds this very run; .* --overwrite"):
         train(script, tmp_path)
     assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
@@ -136,6 +137,18 @@ def test_overwriting_that_cannot_begin_leaves_the_folder_as_it_was(tmp_path, mon
     with pytest.raises(MemoryError):
         train(train_clip, tmp_path, overwrite=True, seed=1)
     assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+def test_overwriting_that_has_begun_leaves_nothing_of_the_older_run(tmp_path, monkeypatch):
+    train(train_clip, tmp_path, eval_every=1)
+    for name in ("samples.png", "sample.png", "curves.png", "report.json", "report.md"):
+        (tmp_path / name).write_text("of the older run")
+    fail_in_step(monkeypatch, train_clip, 2, RuntimeError("wrong"))
+    with pytest.raises(RuntimeError):
+        train(train_clip, tmp_path, overwrite=True, seed=1)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "log.jsonl"}
+    assert json.loads((tmp_path / "config.json").read_text())["seed"] == 1
+    assert [line["step"] for line in files.read_log(tmp_path)] == [1]
 
 
 def test_a_config_that_makes_no_sense_is_refused_from_python_too(tmp_path):
@@ -178,6 +191,33 @@ def test_a_run_that_lost_only_its_end_tests_again(tmp_path):
     last = (tmp_path / "last.pt").read_bytes()
     assert train(train_clip, tmp_path, resume=True)["score"] == numbers["score"]
     assert (tmp_path / "metrics.json").exists() and (tmp_path / "last.pt").read_bytes() == last
+
+
+def test_resume_and_overwrite_contradict_each_other(tmp_path):
+    train(train_clip, tmp_path)
+    with pytest.raises(UserError, match="give one of them"):
+        train(train_clip, tmp_path, resume=True, overwrite=True)
+
+
+def test_a_run_that_lost_its_times_goes_on_with_a_note(tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        stop_in_step(patch, train_clip, 2)
+        with pytest.raises(Stopped):
+            train(train_clip, tmp_path)
+    (tmp_path / "times.json").unlink()
+    train(train_clip, tmp_path, resume=True)
+    assert "times.json is missing" in capsys.readouterr().out
+
+
+def test_a_file_system_without_locks_is_noted(tmp_path, monkeypatch, capsys):
+    def no_locks(*arguments):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(files.fcntl, "flock", no_locks)
+    train(train_clip, tmp_path)
+    said = capsys.readouterr().out
+    assert f"note: {tmp_path} cannot be locked (Operation not supported)" in said
+    assert checkpoint.load_checkpoint(tmp_path)["step"] == 3
 
 
 def test_resume_with_other_settings_lists_them(tmp_path):
@@ -246,8 +286,11 @@ def test_a_setting_that_is_unknown_now_is_an_error(script, tmp_path):
     saved = checkpoint.load_checkpoint(tmp_path)
     with pytest.raises(UserError, match="another version .setting 'new', 1 in all"):
         script.load_model(saved, "the/path", "cpu")
-    with pytest.raises(UserError, match="new 1 then, unknown now"):
+    with pytest.raises(UserError, match="another version .setting 'new', 1 in all"):
         train(script, tmp_path, resume=True)
+    (tmp_path / "config.json").write_text('{"new": 1}')
+    with pytest.raises(UserError, match="holds another run; .*--overwrite"):
+        train(script, tmp_path)
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
@@ -373,6 +416,8 @@ def test_a_second_interrupt_does_not_wait():
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGTERM)
         assert stop.caught == signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):  # but whoever is in a hurry says so
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_a_half_written_line_of_the_log_is_left_out(tmp_path):
@@ -411,7 +456,11 @@ def test_validations_do_not_change_the_training_and_their_loss_is_in_the_log(
     assert len(scores) > 2  # and scores beside it
 
 
+modes = set()  # (training, with gradients) of every call of an MLP with dropout
+
+
 def dropped(self, x):
+    modes.add((self.training, torch.is_grad_enabled()))
     return F.dropout(self.down(F.gelu(self.up(x))), 0.3, self.training)
 
 
@@ -421,9 +470,11 @@ def test_dropout_that_a_reader_adds_gives_equal_runs_and_an_exact_resume(
 ):
     train(script, tmp_path / "without")
     monkeypatch.setattr(MLP, "forward", dropped)
+    modes.clear()
     train(script, tmp_path / "one", eval_every=1)
     torch.rand(7)  # whatever else the process draws
     train(script, tmp_path / "two")
+    assert modes == {(True, True), (False, False)}  # steps, and validations
     assert same_weights(tmp_path / "one", tmp_path / "two")
     assert not same_weights(tmp_path / "one", tmp_path / "without")
     assert log(tmp_path / "one", "loss") == log(tmp_path / "two", "loss")
@@ -459,7 +510,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_save(tmp_pat
         return real(*arguments) * (float("nan") if sum(steps) == 2 else 1.0)
 
     monkeypatch.setitem(train_clip.LOSSES, "masked_clip", breaks)
-    with pytest.raises(RuntimeError, match="not finite at step 1"):
+    with pytest.raises(RuntimeError, match="not finite at step 2"):
         train(train_clip, tmp_path, eval_every=1)
     assert checkpoint.load_checkpoint(tmp_path)["step"] == 1
     assert all(w.isfinite().all() for w in weights(tmp_path).values())

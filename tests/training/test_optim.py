@@ -103,6 +103,16 @@ def test_norms_biases_embeddings_tokens_and_temperature_do_not_decay(name):
     assert decayed >= {id(p) for p in matrices}
 
 
+def test_a_parameter_that_two_modules_share_is_in_one_group():
+    model = small_vlm()
+    model.decoder.lm_head.weight = model.decoder.tok_embed.weight
+    groups = optim.param_groups(model)
+    homes = [
+        name for name, group in groups.items() for p in group if p is model.decoder.tok_embed.weight
+    ]
+    assert homes == ["no decay"]
+
+
 def test_heads_learn_with_adamw_and_what_lies_inside_with_muon():
     model = small_clip()
     muon, adamw = optim.configure_optimizers(model, 1e-3, 1e-2, 0.1)
@@ -137,8 +147,13 @@ def test_an_optimizer_with_nothing_to_train_is_left_out():
 def test_the_description_has_a_line_for_each_group_and_counts_everything():
     model = Zoo()
     lines = optim.describe_optimizers(optim.configure_optimizers(model, 1e-3, 2e-2, 0.1))
-    pattern = r" +(\w+) +(\d+) tensors +([\d,]+) numbers +rate (\S+), weight decay (\S+)"
-    rows = [re.fullmatch(pattern, line).groups() for line in lines]
+    pattern = r" +(\w+) +(.*?) +(\d+) tensors +([\d,]+) numbers +rate (\S+), weight decay (\S+)"
+    whats, rows = [], []
+    for line in lines:
+        kind, what, *numbers = re.fullmatch(pattern, line).groups()
+        whats.append(what)
+        rows.append((kind, *numbers))
+    assert len(set(whats)) == 3 and all(whats)
     kinds = [(kind, rate, decay) for kind, _, _, rate, decay in rows]
     assert kinds == [("Muon", "0.02", "0.1"), ("AdamW", "0.001", "0.1"), ("AdamW", "0.001", "0")]
     assert [int(row[1]) for row in rows] == [len(group) for group in GROUPS.values()]
@@ -204,9 +219,9 @@ def test_a_step_that_is_not_finite_changes_nothing():
     model = small_clip()
     optimizers = optim.configure_optimizers(model, 1e-3, 1e-2, 0.0)
     before, scale = copy.deepcopy(model.state_dict()), model.logit_scale
-    with pytest.raises(RuntimeError, match="step 7"):
-        optim.backward_and_step(optimizers, model, scale * float("nan"), 7)
-    with pytest.raises(RuntimeError, match="step 8"):  # the loss is finite, its gradient is not
+    with pytest.raises(RuntimeError, match="step 8"):
+        optim.backward_and_step(optimizers, model, scale * float("nan"), 7)  # counted from 0
+    with pytest.raises(RuntimeError, match="step 9"):  # the loss is finite, its gradient is not
         optim.backward_and_step(optimizers, model, (scale - scale.detach()).abs().sqrt(), 8)
     assert all(torch.equal(v, before[n]) for n, v in model.state_dict().items())
 

@@ -73,7 +73,8 @@ def test_the_stages_share_all_steps_in_order():
 
 @pytest.mark.quick
 def test_stages_may_be_left_out_and_train_several_patterns():
-    settings = dict(stages="align,instruct", shares="0.2,0.8", train_instruct="decoder.*,vision.*")
+    settings = dict(stages="align, instruct", shares="0.2,0.8")
+    settings["train_instruct"] = "decoder.*, vision.*"
     one, other = parse_stages(train_vlm.Config(steps=10, **settings))
     assert (one.name, one.first, one.end) == ("align", 0, 2)
     assert (other.end, other.trained) == (10, ["decoder.*", "vision.*"])
@@ -90,6 +91,7 @@ def test_stages_may_be_left_out_and_train_several_patterns():
         (dict(shares="1.5,-1,0.5"), "--shares"),
         (dict(shares="0.5,half,0"), "--shares"),
         (dict(shares="nan,0.5,0.5"), "--shares"),
+        (dict(steps=3), "stage align gets none of 3 steps"),
     ],
 )
 def test_stages_that_make_no_sense_are_refused(settings, named):

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from data.shapes.scene import NotEnoughScenes
+from data.batch import NotEnoughItems
 from tinyvlm.evaluation import metrics
 from tinyvlm.evaluation.common import evaluation_mode, saliency_grid
 from tinyvlm.evaluation.statistics import proportion
@@ -133,7 +133,7 @@ def evaluate_winoground(embedder, split, items):
     for contrast in split.contrasts:
         try:
             pictures, captions = split.winoground(contrast, items)
-        except NotEnoughScenes:
+        except NotEnoughItems:
             continue
         images = [embedder.embed_images(p) for p in pictures]
         texts = [embedder.embed_texts(c) for c in captions]
@@ -159,7 +159,7 @@ def evaluate_sugarcrepe(embedder, split, items):
     for kind in split.foil_kinds:
         try:
             pictures, *captions = split.sugarcrepe(kind, items)
-        except NotEnoughScenes:
+        except NotEnoughItems:
             continue
         image = embedder.embed_images(pictures)
         true, false = (embedder.embed_texts(c) for c in captions)
@@ -211,5 +211,6 @@ def grad_x_input(model, pixels, text):
     """
     tokens, pooled = model.vision(pixels)
     cosine = F.normalize(model.image_proj(pooled), dim=-1) * text
-    (gradient,) = torch.autograd.grad(cosine.sum(), tokens)
-    return saliency_grid(gradient * tokens)
+    (gradient,) = torch.autograd.grad(cosine.sum(), tokens, allow_unused=True)
+    # None where the pooled vector does not come from the tokens.
+    return saliency_grid(tokens * (0 if gradient is None else gradient))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data.shapes.scene import NotEnoughScenes
+from data.batch import NotEnoughItems
 from tinyvlm.evaluation import metrics
 from tinyvlm.evaluation.predictor import VLMPredictor
 from tinyvlm.evaluation.statistics import macro_mean, proportion
@@ -28,14 +28,14 @@ def evaluate_vqa(predictor, split, families, pairs):
     Returns {family: {"seeing", "blind", "paraphrased", "needs_counting": metric}} and what was
     said, [(sample number, question, target, prediction)]. "Paraphrased" asks the same in words that
     training never used; "needs_counting" are counts of two and three and comparisons of things that
-    are both there. Families that the split has no pairs of are left out; NotEnoughScenes if that is
+    are both there. Families that the split has no pairs of are left out; NotEnoughItems if that is
     all of them.
     """
     result, record = {}, []
     for family in families:
         try:
             asked = split.question_pairs(family, pairs)
-        except NotEnoughScenes:
+        except NotEnoughItems:
             if family == families[-1] and not result:
                 raise
             continue

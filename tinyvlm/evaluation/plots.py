@@ -36,6 +36,8 @@ def curves(log, path):
     """
     names = dict.fromkeys(key for line in log for key in line)
     names = [name for name in names if name not in ("step", "stage", "val_loss")]
+    if not names:
+        return
     figure = new_figure(4 * len(names), 3, layout="constrained")
     axes = figure.subplots(1, len(names), squeeze=False)[0]
     stages = [(line["step"], line["stage"]) for line in log if "stage" in line]

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 
 from data.tokenizer import EOS, PAD
-from tinyvlm.decoders import MAX_TEXT_TOKENS
 from tinyvlm.evaluation import metrics
 from tinyvlm.evaluation.common import evaluation_mode, saliency_grid
 from tinyvlm.vlm import packed_attention_mask
@@ -35,7 +34,6 @@ def generate_text(model, tokenizer, images, texts, **options):
     image_embeds, image_mask = images
     prompts = tokenize_prompts(tokenizer, texts, image_embeds.device)
     each, words = len(texts) // len(image_embeds), []
-    limit = MAX_TEXT_TOKENS - prompts.shape[1]
     step = max(ROWS // each, 1)
     for k in range(0, len(image_embeds), step):
         mask = None if image_mask is None else image_mask[k : k + step]
@@ -43,7 +41,6 @@ def generate_text(model, tokenizer, images, texts, **options):
             image_embeds[k : k + step],
             prompts[k * each : (k + step) * each],
             image_mask=mask,
-            max_new_tokens=limit,
             **options,
         )
         words += [tokenizer.decode(row) for row in tokens.tolist()]

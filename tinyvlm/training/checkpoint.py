@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from tinyvlm.training.config import UserError
+from tinyvlm.training.config import UserError, validate_config
 from tinyvlm.training.files import is_folder, write_atomically
 
 FORMAT = 3  # of a checkpoint
@@ -153,9 +153,9 @@ def load_weights(module, weights, path):
     faults = [f"{name} is missing" for name in own if name not in weights]
     faults += [f"{name} is extra" for name in weights if name not in own]
     for name in own.keys() & weights.keys():
-        found, wanted = tuple(weights[name].shape), tuple(own[name].shape)
-        if found != wanted:
-            faults.append(f"{name} has shape {found} instead of {wanted}")
+        found, expected = tuple(weights[name].shape), tuple(own[name].shape)
+        if found != expected:
+            faults.append(f"{name} has shape {found} instead of {expected}")
         elif not weights[name].isfinite().all():
             faults.append(f"{name} is not finite")
     if faults:
@@ -181,7 +181,7 @@ def load_optimizers(optimizers, states, path):
 
 
 def config_from(config_class, values, path):
-    """The config that a checkpoint was trained with.
+    """The config that a checkpoint was trained with, in today's words.
 
     A setting that did not exist then takes its default, with a note. UserError for one that this
     code does not know.
@@ -194,19 +194,17 @@ def config_from(config_class, values, path):
         raise UserError(f"{path} was written by another version ({named}); {hint}")
     for name in sorted(set(fields) - set(values)):
         print(f"note: {path} is older than the setting {name}, taken as {fields[name]!r}")
-    return config_class(**values)
+    return validate_config(config_class(**values))
 
 
-def differences(config, saved, may_differ):
+def differences(config, saved, path, may_differ):
     """Settings that are other than `saved` (a dict), but for those in may_differ: ["NAME ..."].
 
-    A setting that did not exist then had its default.
+    UserError where config_from has one.
     """
-    today = dataclasses.asdict(config)
-    defaults = {field.name: field.default for field in dataclasses.fields(config)}
-    then = defaults | saved
-    return [f"{name} {then[name]!r} then, unknown now" for name in then if name not in today] + [
-        f"{name} {then[name]!r} then, {today[name]!r} now"
-        for name in today
-        if name not in may_differ and then[name] != today[name]
+    then, now = (dataclasses.asdict(c) for c in (config_from(type(config), saved, path), config))
+    return [
+        f"{name} {then[name]!r} then, {now[name]!r} now"
+        for name in now
+        if name not in may_differ and then[name] != now[name]
     ]

@@ -63,7 +63,7 @@ def parse(config_class, arguments, description):
         hint = did_you_mean(unknown[0], flags_of(config_class))
         raise UserError(f"unknown argument {unknown[0]!r}{hint}; see --help")
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in vars(known).items()}
-    return validate(config_class(**values))
+    return validate_config(config_class(**values))
 
 
 def add_argument(parser, field):
@@ -85,7 +85,7 @@ def add_argument(parser, field):
         parser.add_argument(*flags, dest=field.name, type=field.type, metavar=metavar, **common)
 
 
-def validate(config):
+def validate_config(config):
     """The config, with values as they are called today. UserError if one is out of bounds."""
     renamed = {
         field.name: field.metadata["renamed"][getattr(config, field.name)]

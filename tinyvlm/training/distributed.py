@@ -7,11 +7,11 @@ import torch
 import torch.distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from tinyvlm.training.config import Stopped, UserError
+from tinyvlm.training.config import UserError
 
 
 def pick_device(name):
-    """ "auto", "cpu", "mps", "cuda" or "cuda:1" -> torch.device. UserError if it is not there."""
+    """From "auto", "cpu", "mps", "cuda" or "cuda:1" to a torch.device. UserError if not there."""
     has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
         name = "cuda" if has_cuda else "mps" if has_mps else "cpu"
@@ -46,14 +46,18 @@ class Distributed:
     takes the mean of all gradients. Each process has counted the whole loss, so that this mean is
     the gradient of one process with the whole batch.
 
-    A context: at its end the processes leave together.
+    A context: where it ends in order (by itself, or by a stop that all know of), the processes
+    leave together; after an error each leaves alone.
     """
 
     def __init__(self, device_name):
         self.size = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = int(os.environ.get("RANK", "0"))
+        self.leaves_in_order = False
         if self.size > 1 and device_name in ("auto", "cuda") and torch.cuda.is_available():
             device_name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        elif self.size > 1 and device_name in ("auto", "mps"):
+            device_name = "cpu"  # gloo, which joins them, knows no Apple GPU
         self.device = pick_device(device_name)
         if self.device.index is not None:  # "cuda" alone means the current one
             torch.cuda.set_device(self.device)
@@ -66,7 +70,7 @@ class Distributed:
 
     def __exit__(self, kind, error, trace):
         if self.size > 1 and torch.distributed.is_initialized():
-            if kind is None or issubclass(kind, Stopped):
+            if kind is None or self.leaves_in_order:
                 torch.distributed.barrier()  # wait for each other: the first one may still write
             torch.distributed.destroy_process_group()
 

@@ -14,6 +14,12 @@ try:
 except ImportError:  # Windows has no such locks
     fcntl = None
 
+# What stands in the folder of a run that was finished, sampled and evaluated.
+OF_THE_END = (
+    "metrics.json", "samples.png", "curves.png", "sample.png",
+    "report.json", "report.md", "report.png",
+)  # fmt: skip
+
 
 def is_folder(path):
     """False, too, for names that no system can have."""
@@ -41,7 +47,8 @@ def make_folder(out):
 def locked(folder):
     """Keep other runs out of a folder, until the end of this context, however it ends.
 
-    UserError if one is there. A folder that is empty in the end is taken away again.
+    UserError if one is there. Where the system has no locks (Windows, some network file systems),
+    nothing is kept out. A folder that is empty in the end is taken away again.
     """
     descriptor = take_lock(folder) if fcntl else None
     try:
@@ -61,6 +68,8 @@ def take_lock(folder):
     except BlockingIOError:
         os.close(descriptor)
         raise UserError(f"{folder} is in use by another run; wait for it or name another --out")
+    except OSError as error:  # some network file systems have no locks
+        print(f"note: {folder} cannot be locked ({error.strerror}); start no second run there")
     return descriptor
 
 
@@ -109,15 +118,14 @@ def read_json(path):
 def start_run(folder, config, step):
     """The folder is this run's now: config.json, and the log cut back to `step`.
 
-    At step 0 nothing is left of an older run. UserError if the folder is read-only.
+    Nothing is left of an older run, nor of what a finished one said. UserError if it is read-only.
     """
     try:
-        if step == 0:
-            (folder / "last.pt").unlink(missing_ok=True)
+        for name in OF_THE_END if step else ("last.pt", "times.json", "log.jsonl", *OF_THE_END):
+            (folder / name).unlink(missing_ok=True)
         lines = [line for line in read_log(folder) if line["step"] <= step] if step else []
         text = "".join(json.dumps(line) + "\n" for line in lines)
         write_atomically(folder / "log.jsonl", text.encode())
-        (folder / "metrics.json").unlink(missing_ok=True)  # it speaks of another run or an end
         write_json(folder / "config.json", dataclasses.asdict(config))
     except OSError as error:
         raise UserError(f"cannot write into {folder} ({error.strerror}); name another --out")

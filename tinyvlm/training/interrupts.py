@@ -6,7 +6,7 @@ import threading
 
 class GracefulStop:
     """Ctrl-C and SIGTERM wait for the end of a step: `with GracefulStop() as stop`, then ask
-    `stop.caught`. A second Ctrl-C does not wait."""
+    `stop.caught`. A Ctrl-C after that does not wait."""
 
     def __enter__(self):
         self.caught, self.before = None, {}
@@ -16,7 +16,7 @@ class GracefulStop:
         return self
 
     def catch(self, number, frame):
-        if number == self.caught == signal.SIGINT:
+        if self.caught and number == signal.SIGINT:
             raise KeyboardInterrupt
         # SIGTERM often comes twice, from the system and from torchrun.
         self.caught = self.caught or number

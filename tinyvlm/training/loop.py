@@ -1,7 +1,6 @@
 """What stands around a training loop, and never a step of it: settings, files, clock, stops."""
 
 import contextlib
-import dataclasses
 import signal
 import sys
 import time
@@ -9,7 +8,6 @@ import time
 import torch
 from tqdm import tqdm
 
-from data.dataset import DATASETS, OLDER_NAMES
 from tinyvlm.training import files
 from tinyvlm.training.checkpoint import (
     checkpoint_file,
@@ -18,7 +16,7 @@ from tinyvlm.training.checkpoint import (
     load_optimizers,
     save_checkpoint,
 )
-from tinyvlm.training.config import Stopped, UserError, option
+from tinyvlm.training.config import Stopped, UserError
 from tinyvlm.training.distributed import Distributed
 from tinyvlm.training.interrupts import GracefulStop
 from tinyvlm.training.optim import describe_optimizers
@@ -29,54 +27,8 @@ MAY_DIFFER = (
 )  # fmt: skip
 
 
-@dataclasses.dataclass
-class TrainConfig:
-    """The settings that both training scripts share."""
-
-    out: str = option("", "folder for the checkpoint, the log, the metrics and the pictures")
-    resume: bool = option(False, "go on from the last checkpoint in --out")
-    overwrite: bool = option(False, "replace the run that is in --out")
-    seed: int = option(0, "seed of the weights and of the training pictures", min=0, max=2**31)
-    device: str = option("auto", "auto, cpu, mps (Apple's), cuda or cuda:N")
-    dataset: str = option(
-        "shapes",
-        "1 to 3 objects, -full 1 to 6, -zipf and -cooccurrence where not all is equally frequent",
-        choices=tuple(DATASETS),
-        alias="--world",
-        renamed=OLDER_NAMES,
-    )
-    held_out: int = option(
-        0, "colour-shape pairs (of each colour) that training never shows", min=0, max=4
-    )
-    muon_lr: float = option(
-        1.5e-2, "Muon's learning rate, for convolutions and inner matrices", min=0.0, max=1.0
-    )
-    weight_decay: float = option(
-        0.01, "weight decay of matrices, convolutions and heads", min=0.0, max=1.0
-    )
-    log_every: int = option(10, "steps between lines of the log", min=1)
-
-
-def open_dataset(config, **settings):
-    """The data set that --dataset names. UserError if the settings do not go together."""
-    try:
-        return DATASETS[config.dataset](held_out=config.held_out, seed=config.seed, **settings)
-    except ValueError as error:
-        raise UserError(f"--dataset {config.dataset} --held-out {config.held_out}: {error}")
-
-
-def with_seed(make, seed):
-    """make() with torch's generators seeded and put back afterwards.
-
-    So each part's weights depend on `seed` alone.
-    """
-    with torch.random.fork_rng(devices=[]):  # weights are made on the CPU
-        torch.manual_seed(seed)
-        return make()
-
-
 class Run:
-    """A run in its folder: `with Run(config, "clip") as run`, then load, start, steps, finish.
+    """A run in its folder: `with Run(config, "clip") as run`, then steps, after_step, finish.
 
     Holds the processes, the folder's lock, the clock, the progress bar and the stop signals, and
     lets go of all of them however the context ends. Only the first process writes and prints.
@@ -105,22 +57,33 @@ class Run:
     def look_into_folder(self):
         """Load what is to go on; refuse to replace another run unless that is asked for."""
         config, path = self.config, self.folder / "last.pt"
-        older = files.read_json(self.folder / "config.json")
+        if config.resume and config.overwrite:
+            raise UserError("--resume goes on and --overwrite begins anew; give one of them")
         if config.resume:
             self.saved = load_checkpoint(path, self.kind)
-            other = differences(config, self.saved["config"], MAY_DIFFER)
+            other = differences(config, self.saved["config"], path, MAY_DIFFER)
             if other:
-                hint = "give the same, or leave out --resume"
-                raise UserError(
-                    f"{path} was trained with other settings ({'; '.join(other)}); {hint}"
-                )
+                what = f"{path} was trained with other settings ({'; '.join(other)})"
+                raise UserError(f"{what}; give the same, or begin anew with --overwrite")
             times = files.read_json(self.folder / "times.json")
+            if not times:
+                self.say(f"note: {self.folder}/times.json is missing; times count from here")
             self.clock |= {name: times[name] for name in self.clock if name in times}
         elif (path.exists() or (self.folder / "metrics.json").exists()) and not config.overwrite:
-            other = differences(config, older, MAY_DIFFER)
-            other = f"other settings ({'; '.join(other)})" if other else "these settings"
+            what = f"{self.folder} holds {self.describe_older_run(path)}"
             hint = "name another --out, or go on with --resume, or replace it with --overwrite"
-            raise UserError(f"{self.folder} holds a run with {other}; {hint}")
+            raise UserError(f"{what}; {hint}")
+
+    def describe_older_run(self, path):
+        """The run in the folder, by the settings that it does not share with this one."""
+        older = files.read_json(self.folder / "config.json")
+        try:
+            other = differences(self.config, older, path, MAY_DIFFER)
+        except UserError:  # of another script, or of another version
+            older = {}
+        if not older:
+            return "another run"
+        return f"a run with other settings ({'; '.join(other)})" if other else "this very run"
 
     @property
     def first_step(self):
@@ -169,12 +132,14 @@ class Run:
         self.bar.close()
         self.stop.restore()
 
-    def after_step(self, step, loss, *, model, optimizers, validate, images, more=None, **log):
+    def after_step(
+        self, step, loss, *, model, optimizers, validate, images, extra_state=None, **log
+    ):
         """Everything that follows a step: clock, bar, log, validation, save, stop.
 
         loss: a scalar tensor, averaged over the processes for the log. validate: () -> {name:
-        number}. images: pictures that the step saw. more: what a checkpoint holds besides. log:
-        more for the log's line. Raises Stopped after a stop signal, when all is saved.
+        number}. images: pictures that the step saw. extra_state: what a checkpoint holds besides.
+        log: more for the log's line. Raises Stopped after a stop signal, when all is saved.
         """
         config, next_step = self.config, step + 1
         if self.dist.is_main and step == self.first_step:
@@ -192,8 +157,9 @@ class Run:
             if is_eval:
                 files.append_log(self.folder, next_step, **validate())
             if is_eval or stopping:
-                self.save(next_step, model, optimizers, more or {})
+                self.save(next_step, model, optimizers, extra_state or {})
         if stopping or (is_last and self.dist.any_rank(self.stop.caught is not None)):
+            self.dist.leaves_in_order = True
             text = f"stopped after step {next_step}, which is saved; go on with --resume"
             raise Stopped(text, 128 + (self.stop.caught or signal.SIGTERM))
 
@@ -209,13 +175,13 @@ class Run:
         self.bar.set_postfix_str(f"{stage}loss {loss:.3f}, {rate:.0f} {unit}/s", refresh=False)
         self.bar.update()
 
-    def save(self, step, model, optimizers, more):
+    def save(self, step, model, optimizers, extra_state):
         wall = self.clock["wall"] + time.time() - self.t_start
         times = self.clock | dict(wall=wall)
         files.write_json(self.folder / "times.json", {k: round(v, 2) for k, v in times.items()})
         save_checkpoint(
             self.folder, kind=self.kind, config=self.config, step=step,
-            model=model, optimizers=optimizers, **more,
+            model=model, optimizers=optimizers, **extra_state,
         )  # fmt: skip
 
     # ------------------------------------------------------------ the end

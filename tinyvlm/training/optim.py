@@ -50,12 +50,16 @@ def param_group(module, name):
 
 
 def param_groups(model):
-    """Every trained parameter in exactly one group: {group: [parameters]}."""
-    groups = {"muon": [], "decay": [], "no decay": []}
+    """Every trained parameter in exactly one group: {group: [parameters]}.
+
+    Where two modules share one (tied embeddings), the first of them decides.
+    """
+    groups, seen = {"muon": [], "decay": [], "no decay": []}, set()
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
-            if parameter.requires_grad:
+            if parameter.requires_grad and id(parameter) not in seen:
                 groups[param_group(module, name)].append(parameter)
+                seen.add(id(parameter))
     grouped = [id(p) for parameters in groups.values() for p in parameters]
     trained = {id(p) for p in model.parameters() if p.requires_grad}
     assert len(grouped) == len(set(grouped)) and set(grouped) == trained, "not in one group each"
@@ -67,10 +71,11 @@ def configure_optimizers(model, lr, muon_lr, weight_decay):
     groups = param_groups(model)
     optimizers = []
     if groups["muon"]:
-        optimizers.append(Muon(groups["muon"], lr=muon_lr, weight_decay=weight_decay))
+        muon = [dict(params=groups["muon"], what="matrices, convolutions")]
+        optimizers.append(Muon(muon, lr=muon_lr, weight_decay=weight_decay))
     adamw = [
-        dict(params=groups["decay"], weight_decay=weight_decay),
-        dict(params=groups["no decay"], weight_decay=0.0),
+        dict(params=groups["decay"], weight_decay=weight_decay, what="heads, depthwise filters"),
+        dict(params=groups["no decay"], weight_decay=0.0, what="norms, biases, embeddings"),
     ]
     if any(group["params"] for group in adamw):
         optimizers.append(torch.optim.AdamW(adamw, lr=lr, betas=(0.9, 0.98)))
@@ -83,7 +88,7 @@ def configure_optimizers(model, lr, muon_lr, weight_decay):
 def describe_optimizers(optimizers):
     """A line for each group that has parameters."""
     return [
-        f"  {type(optimizer).__name__:6}{len(group['params']):4} tensors"
+        f"  {type(optimizer).__name__:7}{group['what']:26}{len(group['params']):4} tensors"
         f"{sum(p.numel() for p in group['params']):>11,} numbers"
         f"   rate {group['full_lr']:g}, weight decay {group['weight_decay']:g}"
         for optimizer in optimizers
@@ -115,8 +120,8 @@ def backward_and_step(optimizers, model, loss, step):
     loss.backward()
     norm = nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
     if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
-        hint = "nothing more was saved, try a smaller --lr"
-        raise RuntimeError(f"the loss or its gradient is not finite at step {step}; {hint}")
+        hint = "nothing more was saved, try a smaller --lr or --muon-lr"
+        raise RuntimeError(f"the loss or its gradient is not finite at step {step + 1}; {hint}")
     for optimizer in optimizers:
         optimizer.step()
 

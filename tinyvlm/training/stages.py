@@ -3,7 +3,7 @@
 import dataclasses
 
 from tinyvlm.training.config import UserError
-from tinyvlm.training.optim import lr_schedule
+from tinyvlm.training.optim import freeze, lr_schedule
 
 STAGES = ("language", "align", "instruct")
 
@@ -28,7 +28,8 @@ class Stage:
 
 def parse_stages(config):
     """The stages of a run: [Stage]. UserError if the settings make no sense."""
-    names, shares = config.stages.split(","), config.shares.split(",")
+    names = [name.strip() for name in config.stages.split(",")]
+    shares = config.shares.split(",")
     for name in names:
         if name not in STAGES:
             raise UserError(f"--stages names {name!r}; choose from {', '.join(STAGES)}")
@@ -41,5 +42,16 @@ def parse_stages(config):
         what = f"--shares {config.shares} does not fit --stages {config.stages}"
         raise UserError(f"{what}; give one positive share a stage, 1 in all")
     ends = [round(config.steps * sum(shares[: k + 1])) for k in range(len(names))]
-    patterns = [getattr(config, f"train_{name}").split(",") for name in names]
-    return [Stage(*row) for row in zip(names, [0, *ends[:-1]], ends, patterns, strict=True)]
+    firsts = [0, *ends[:-1]]
+    for name, first, end in zip(names, firsts, ends, strict=True):
+        if first == end:
+            hint = "give more --steps, or it a larger share"
+            raise UserError(f"stage {name} gets none of {config.steps} steps; {hint}")
+    patterns = [getattr(config, f"train_{n}").replace(" ", "").split(",") for n in names]
+    return [Stage(*row) for row in zip(names, firsts, ends, patterns, strict=True)]
+
+
+def check_patterns(model, stages):
+    """UserError if what a stage is to train matches no parameter."""
+    for stage in stages:
+        freeze(model, stage.trained)
