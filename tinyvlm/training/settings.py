@@ -32,7 +32,7 @@ class TrainConfig:
         1.5e-2, "Muon's learning rate, for convolutions and inner matrices", min=0.0, max=1.0
     )
     weight_decay: float = option(
-        0.01, "weight decay of matrices, convolutions and heads", min=0.0, max=1.0
+        0.0, "weight decay of matrices, convolutions and heads", min=0.0, max=1.0
     )
     log_every: int = option(10, "steps between lines of the log", min=1)
 
