@@ -40,7 +40,7 @@ NAIVE_ROWS = (
     ("VQA, mean of families", "mean of families"),
 )
 PROJECTORS = dict(
-    label="`label`: classify, then talk (the naive way)",
+    label="`label`: classify, then talk (label bottleneck)",
     linear="`linear`: one matrix (LLaVA)",
     mlp="`mlp`: two layers (LLaVA-1.5)",
     qformer="`qformer`: 32 queries (BLIP-2)",
@@ -79,7 +79,7 @@ def prose(text):
 def results_page(results):
     text = ["# What was measured", "", *prose(results["setting"])]
     text += [*clip_table(results), *vlm_table(results), *prose(results["notes"])]
-    text += ["## How much the naive way invents", "", *prose(results["naive"])]
+    text += ["## What the label bottleneck invents", "", *prose(results["naive"])]
     intervals = lambda run, key: with_interval(*(run[key + b] for b in ("", "_low", "_high")))  # noqa: E731
     rows = [
         [name] + [intervals(runs[0], key) for runs in results["vlm"].values()]
@@ -159,10 +159,10 @@ def readme_table(results):
             sum(run[key] for run in runs) / len(runs)
             for key in ("seconds", "fact_f1", "misdescribed_i", "mean of families")
         ]
-        minutes, f1, invented, vqa = means
-        cells = [f"{minutes / 60:.0f} min", f"{f1:.3f}", f"{invented:.1%}", f"{vqa:.3f}"]
+        seconds, f1, misdescribed, vqa = means
+        cells = [f"{seconds / 60:.0f} min", f"{f1:.3f}", f"{misdescribed:.1%}", f"{vqa:.3f}"]
         rows.append([title, *cells])
-    head = ["`--projector`", "time", "facts right (F1)", "objects invented", "questions right"]
+    head = ["`--projector`", "time", "facts right (F1)", "objects misdescribed", "questions right"]
     clip = results["clip"]
     minutes = sum(run["seconds"] for run in clip) / len(clip) / 60
     mean = {key: sum(run[key] for run in clip) / len(clip) for _, key, _ in CLIP_ROWS}
@@ -172,6 +172,7 @@ def readme_table(results):
         f" {mean['mismatched_cosine']:.2f} for a false one; zero-shot"
         f" {mean['zero_shot']:.3f} of 64 classes; R@1 of 256 {mean['r_at_1']:.3f}. Then the VLM:"
     )
+    text = text.replace("-0.00 ", "0.00 ")
     return "\n".join([*textwrap.wrap(text, 110), "", *table(head, rows)])
 
 

@@ -9,7 +9,7 @@ from zlib import compress, crc32
 import numpy as np
 import pytest
 import torch
-from helpers import CLIP_ARGS, ROOT, VLM_ARGS, command, in_process
+from helpers import CLIP_ARGS, ROOT, VLM_ARGS, command, in_process, shapes
 from PIL import Image
 
 import evaluate
@@ -100,7 +100,8 @@ def test_a_picture_of_the_users_and_a_question_as_people_type_it(
     said = capsys.readouterr().out
     assert image in said and "what colour is the circle ?" in said and "[" not in said
     sampled(vlm_folder, tmp_path, image=image)
-    assert "how many objects are there ?" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert all(question in said for question in shapes().generic_questions)
     sampled(clip_folder, tmp_path, image=image)
     assert len(re.findall(r"[+-]0\.\d\d  an? \w+ \w+", capsys.readouterr().out)) == 5
 
@@ -352,7 +353,7 @@ def test_what_cannot_be_sampled(kind, options, named, clip_folder, vlm_folder, t
             "--train-align has no effect with --stages instruct",
         ),
         ("train_vlm.py --blind 9", "--num-blind 9 leaves no question"),
-        ("train_vlm.py --steps 3", "gets none of 3 steps"),
+        ("train_vlm.py --steps 2", "gets none of 2 steps"),
         ("sample.py --checkpoint nowhere", "nowhere"),
         ("sample.py --checkpoint " + "x" * 300, "no checkpoint"),
         ("sample.py --start 1" + "0" * 20, "--start"),

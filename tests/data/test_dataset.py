@@ -52,7 +52,13 @@ def test_dataset_contract(name):
     for tokens in (captions.tokens, talk.input_ids, talk.object_tokens):
         assert tokens.dtype == torch.long and tokens.min() >= 0
         assert tokens.max() < data.tokenizer.size
+    assert data.image_size == 28
     assert {"train", "val", "test"} <= set(data.splits)
+    assert set(data.shifted_splits) <= set(data.splits) - {"train", "val", "test"}
+    decode = data.tokenizer.decode
+    assert all(data.tokenizer.encode(decode([i])) == [i] for i in data.label_token_ids)
+    for text in (*data.generic_questions, *data.class_captions()):
+        assert data.normalize_question(text) == text
     for split in data.splits:
         data.split(split)
     with pytest.raises(ValueError, match="tset"):

@@ -63,7 +63,7 @@ def test_an_alias_is_understood():
     assert parsed("--width", "8").wide_steps == 8
     assert parse(train_vlm.Config, ["--queries", "8"], "").num_queries == 8
     assert parse(train_vlm.Config, ["--num-queries", "8"], "").num_queries == 8
-    assert parse(train_vlm.Config, "--questions 8 --blind 2".split(), "").num_blind == 2
+    assert parse(train_vlm.Config, ["--questions", "8", "--blind", "2"], "").num_blind == 2
     assert parse(train_clip.Config, ["--dim", "32"], "").encoder_dim == 32
     assert parse(train_clip.Config, ["--world", "shapes-zipf"], "").dataset == "shapes-zipf"
 

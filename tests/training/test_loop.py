@@ -270,11 +270,12 @@ def test_a_setting_that_did_not_exist_then_takes_its_default(script, tmp_path, m
     saved = checkpoint.load_checkpoint(tmp_path)
     capsys.readouterr()
     _, config, _ = script.load_model(saved, "the/path", "cpu")
-    assert config.weight_decay == script.Config().weight_decay
+    default = script.Config().weight_decay
+    assert config.weight_decay == default
     assert capsys.readouterr().out.splitlines() == [
-        "note: the/path is older than the setting weight_decay, taken as 0.01"
+        f"note: the/path is older than the setting weight_decay, taken as {default}"
     ]
-    with pytest.raises(UserError, match="weight_decay 0.01 then, 0.5 now"):
+    with pytest.raises(UserError, match=f"weight_decay {default} then, 0.5 now"):
         train(script, tmp_path, resume=True, weight_decay=0.5)
     train(script, tmp_path, resume=True)
 
