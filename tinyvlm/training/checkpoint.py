@@ -187,6 +187,7 @@ def config_from(config_class, values, path):
     code does not know.
     """
     fields = {field.name: field.default for field in dataclasses.fields(config_class)}
+    values = {today_of(name, config_class): value for name, value in values.items()}
     unknown = sorted(set(values) - set(fields))
     if unknown:
         hint = "use that version, or train it again"
@@ -195,6 +196,15 @@ def config_from(config_class, values, path):
     for name in sorted(set(fields) - set(values)):
         print(f"note: {path} is older than the setting {name}, taken as {fields[name]!r}")
     return validate_config(config_class(**values))
+
+
+def today_of(name, config_class):
+    """What a setting is called today: a flag's alias was its name once."""
+    fields = dataclasses.fields(config_class)
+    if name in [field.name for field in fields]:
+        return name
+    alias = "--" + name.replace("_", "-")
+    return next((field.name for field in fields if field.metadata["alias"] == alias), name)
 
 
 def differences(config, saved, path, may_differ):
