@@ -179,7 +179,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(tmp_path, mon
 
     monkeypatch.setattr(train_clip, "validation_loss", lambda *_: {})  # counts no steps
     monkeypatch.setitem(train_clip.LOSSES, "masked_clip", breaks)
-    with pytest.raises(RuntimeError, match="not finite at step 5; nothing more was saved"):
+    with pytest.raises(RuntimeError, match="not finite at step 6; nothing more was saved"):
         train_small_clip(tmp_path)
     assert load_checkpoint(tmp_path)["step"] == 4
     assert all(w.isfinite().all() for w in load_checkpoint(tmp_path)["model"].values())
@@ -192,7 +192,7 @@ def test_a_gradient_that_is_not_finite_changes_no_weight():
     before = {name: w.clone() for name, w in model.state_dict().items()}
     optimizers = optim.configure_optimizers(model, 0.1, 0.1, 0.0)
     loss = (model.weight * 0).sum().sqrt() + model.bias.sum()  # finite; its derivative is not
-    with pytest.raises(RuntimeError, match="not finite at step 7"):
+    with pytest.raises(RuntimeError, match="not finite at step 8"):
         optim.backward_and_step(optimizers, model, loss, 7)
     assert all(torch.equal(w, before[name]) for name, w in model.state_dict().items())
 
