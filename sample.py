@@ -1,28 +1,28 @@
-"""Show a checkpoint a picture: words out, and a page with the pictures and the words.
+"""Show a checkpoint pictures: words out, and a page with the pictures and the words.
 
-python sample.py                                          # captions and answers of test pictures
-python sample.py --question "what colour is the circle?"  # your question
-python sample.py --image picture.png                      # your picture, of any size
-python sample.py --checkpoint runs/clip                   # CLIP: which caption fits best
+python sample.py                                           # test pictures: captions, answers
+python sample.py --question "what colour is the circle?"   # your question, or several
+python sample.py --image picture.png holiday/              # your pictures, files and folders
+python sample.py --image picture.png --heat                # and where each answer came from
+python sample.py --items 1 --trace                         # the way through the model, shapes
+python sample.py --checkpoint runs/clip --caption "a red circle" --caption "two dogs"
 """
 
 import dataclasses
 import os
-import warnings
 from pathlib import Path
 
-import numpy as np
 import torch
 
+from data.folder import UnreadablePicture, list_pictures, read_picture
 from tinyvlm.evaluation import plots
+from tinyvlm.evaluation.cases import saliency_of_answers, saliency_of_cosines
 from tinyvlm.evaluation.predictor import encode_images, generate_text
+from tinyvlm.evaluation.trace import trace
 from tinyvlm.training.checkpoint import checkpoint_file, load_checkpoint
 from tinyvlm.training.config import UserError, option, refuse_unused, run_script, validate_config
 from tinyvlm.training.distributed import pick_device
 from tinyvlm.training.files import is_folder
-
-MAX_PIXELS = 64_000_000  # of a picture of the user's
-BACKDROP = (40, 40, 40, 255)  # what shows through where a picture is transparent
 
 
 @dataclasses.dataclass
@@ -30,8 +30,11 @@ class Config:
     checkpoint: str = option(
         "runs/vlm-qformer", "checkpoint, or its folder, of train_vlm.py or train_clip.py"
     )
-    image: str = option("", "a picture file of yours; if empty, pictures of the test split")
-    question: str = option("", "a question; if empty, some of the world's own")
+    image: tuple = option((), "picture files or folders of yours; if none, the test split's")
+    question: tuple = option((), "questions; if none, some of the world's own")
+    caption: tuple = option((), "captions for a CLIP to rank; if none, the world's own")
+    heat: bool = option(False, "show where each answer, or best cosine, came from")
+    trace: bool = option(False, "show the way of the first picture and question, with shapes")
     items: int = option(8, "pictures of the test split", min=1, max=64)
     start: int = option(0, "first picture of the test split", min=0, max=10**12)
     temperature: float = option(0.0, "0 says the likeliest words, more others too", min=0.0, max=10)
@@ -53,12 +56,12 @@ def main(config):
     if not is_folder(out.parent) or not os.access(out.parent, os.W_OK):
         raise UserError(f"there is no folder {out.parent} to write to; name another --out")
     show = rank_captions if saved["kind"] == "clip" else caption_and_answer
-    pixels, names, lines = show(config, saved, path, device)
-    for name, own in zip(names, lines, strict=True):
-        print(f"\n{name}")
+    shown, lines, drawn = show(config, saved, path, device)
+    for name, notes, own in zip(shown.names, shown.notes, lines, strict=True):
+        print(f"\n{name}" + "".join(f"\n  note: {note}" for note in notes))
         for pieces in own:
             print("  " + "".join(printable(text) + mark(truth) for text, truth in pieces))
-    plots.save_image_grid(pixels, lines, out)
+    plots.save_image_grid(drawn, lines, out)
     print(f"\nthe page: {out}")
     return str(out)
 
@@ -68,11 +71,16 @@ def refuse_what_has_no_effect(config, kind):
     if config.image:
         refuse_unused(config, ["items", "start"], "with --image")
     if kind == "clip":
-        refuse_unused(config, ["temperature", "top_k", "seed"], "with a CLIP, which says no words")
+        names = ["temperature", "top_k", "seed", "trace"]
+        refuse_unused(config, names, "with a CLIP, which says no words")
         if config.question:
-            hint = "give --checkpoint a VLM's folder"
+            hint = "give --checkpoint a VLM's folder, or --caption"
             raise UserError(f"CLIP ranks captions and answers no questions; {hint}")
-    elif config.temperature == 0:
+        return
+    if config.caption:
+        hint = "give --checkpoint a CLIP's folder, or --question"
+        raise UserError(f"a VLM answers questions and ranks no captions; {hint}")
+    if config.temperature == 0:
         refuse_unused(config, ["top_k", "seed"], "without --temperature")
 
 
@@ -88,153 +96,139 @@ def mark(truth):
 # ---------------------------------------------------------------- pictures
 
 
+@dataclasses.dataclass
+class Shown:
+    """pixels: (b, 3, H, W). names, notes: a name and a list of notes each.
+
+    pictures: Pictures of the test split, which know the truth, or None for the user's own.
+    """
+
+    pixels: torch.Tensor
+    names: list
+    notes: list
+    pictures: object = None
+
+
 def open_pictures(config, data, device):
-    """The user's picture, or pictures of the test split: pixels (b, 3, H, W), names, Pictures.
-
-    There are no Pictures, so no truth, for a picture of the user's.
-    """
-    if config.image:
-        pixels = read_picture(config.image, data.image_size).to(device)
-        return pixels, [config.image], None
-    pictures = data.split("test").pictures(config.items, config.start)
-    return pictures.pixels(), [f"test picture {i}" for i in pictures.indices], pictures
-
-
-def read_picture(path, size):
-    """A picture file of any size -> uint8 (1, 3, size, size), its middle square. UserError if none.
-
-    Where a value has more than 8 bits, or is a float, the largest one in the picture is white.
-    """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    too_large = UserError(f"{path} is too large; give a picture of at most 64 megapixels")
+    """The user's pictures, or some of the test split: Shown."""
+    if not config.image:
+        pictures = data.split("test").pictures(config.items, config.start)
+        names = [f"test picture {i}" for i in pictures.indices]
+        return Shown(pictures.pixels(), names, [[] for _ in names], pictures)
     try:
-        with warnings.catch_warnings(), Image.open(path) as file:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            if file.width * file.height > MAX_PIXELS:  # before a pixel is read
-                raise too_large
-            if any(";16" in str(tile) for tile in file.tile) and not file.mode.startswith("I"):
-                what = f"{path} has 16 bits a colour, of which half would be lost"
-                raise UserError(f"{what}; save it with 8 bits")
-            picture = to_rgb(ImageOps.exif_transpose(file), path)
-    except Image.DecompressionBombError:
-        raise too_large
-    except FileNotFoundError:
-        raise UserError(f"there is no picture {path}; check the name")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        what = f"{path} cannot be read as a picture ({type(error).__name__})"
-        raise UserError(f"{what}; give a PNG or JPEG file")
-    square = np.array(ImageOps.fit(picture, (size, size)))  # (H, W, C)
-    return torch.from_numpy(square).permute(2, 0, 1)[None].contiguous()
-
-
-def to_rgb(picture, path):
-    """A picture of any mode -> RGB, 8 bits; what is transparent shows the backdrop."""
-    from PIL import Image
-
-    if picture.mode.startswith(("I", "F")):
-        picture = Image.fromarray(to_bytes(np.asarray(picture), path))
-    if "A" in picture.mode or "transparency" in picture.info:
-        backdrop = Image.new("RGBA", picture.size, BACKDROP)
-        picture = Image.alpha_composite(backdrop, picture.convert("RGBA"))
-    return picture.convert("RGB")
-
-
-def to_bytes(values, path):
-    """Integers of more than 8 bits, or floats, as uint8, by their own range. UserError for nan.
-
-    How many of the bits are used stands in no file: 12 bits in 16 are as frequent as 16.
-    """
-    values = values.astype(np.float64)
-    if not np.isfinite(values).all():
-        raise UserError(f"{path} has values that are not finite; give a PNG or JPEG file")
-    low, high = min(values.min(), 0.0), values.max()
-    return ((values - low) / max(high - low, 1e-12) * 255 + 0.5).astype(np.uint8)
+        found = [read_picture(file, data.image_size) for file in list_pictures(config.image)]
+    except UnreadablePicture as error:
+        raise UserError(str(error))
+    notes = [[p.note, data.describe_shift(p.content)] for p in found]
+    pixels = torch.stack([p.pixels for p in found]).to(device)
+    names = [str(p.path) for p in found]
+    return Shown(pixels, names, [[note for note in own if note] for own in notes])
 
 
 # ---------------------------------------------------------------- VLM
 
 
 def caption_and_answer(config, saved, path, device):
-    """A caption and answers for each picture: pixels, names, lines."""
+    """A caption and answers for each picture: Shown, lines, what is drawn."""
     import train_vlm
 
     model, _, data = train_vlm.load_model(saved, path, device)
-    questions = own_question(config, data, model.decoder.max_length - 8)
-    pixels, names, pictures = open_pictures(config, data, device)
-    images = encode_images(model, pixels)
+    own = own_questions(config, data, model.decoder.max_length - 8)
+    shown = open_pictures(config, data, device)
+    images = encode_images(model, shown.pixels)
     generator = torch.Generator(device).manual_seed(config.seed)
     options = dict(temperature=config.temperature, top_k=config.top_k, generator=generator)
-
-    def say(texts):
-        return generate_text(model, data.tokenizer, images, texts, **options)
-
-    captions = say([""] * len(pixels))
-    if pictures is None:
-        lines = [[[(caption or "(nothing)", None)]] for caption in captions]
-    else:
-        lines = [[pieces] for pieces in pictures.mark(captions)]
-    for texts, targets in columns(questions, data, pictures, len(pixels)):
-        for line, text, target, said in zip(lines, texts, targets, say(texts), strict=True):
-            truth = None if target is None else said == target
-            line.append([(text + " ", None), (said or "(nothing)", truth)])
-    return pixels, names, lines
-
-
-def own_question(config, data, limit):
-    """The user's question as the grammar spells it: a list of one, or none. UserError if it is
-    empty or too long."""
-    if not config.question:
-        return []
-    text = data.normalize_question(config.question)
-    if not text:
-        raise UserError("--question is empty; ask something, or leave it out")
-    if len(data.tokenizer.encode(text)) > limit:
-        what = f"--question is longer than {limit} tokens (unknown words are spelled by bytes)"
-        raise UserError(f"{what}; ask a shorter one")
-    return [text]
+    columns = asked_columns(own, data, shown)
+    texts = [[""] * len(shown.pixels)] + [asked for asked, _ in columns]
+    answers = [generate_text(model, data.tokenizer, images, t, **options) for t in texts]
+    lines = caption_lines(shown.pictures, answers[0])
+    for (asked, targets), said in zip(columns, answers[1:], strict=True):
+        for k in range(len(lines)):
+            lines[k] += answer_lines(data, asked[k], targets[k], said[k])
+    if config.trace:
+        question = columns[0][0][0] if columns else ""
+        print(f"the way of {shown.names[0]} and {question!r}")
+        print("\n".join(trace(model, data.tokenizer, shown.pixels[:1], question)))
+    drawn = shown.pixels
+    if config.heat:
+        asked = [column for column, _ in columns]
+        drawn = saliency_of_answers(model, data.tokenizer, shown.pixels, asked, answers[1:])
+    return shown, lines, drawn
 
 
-def columns(questions, data, pictures, b):
-    """What is asked, a column for each question: (b texts, b right answers, None if unknown)."""
-    if questions or pictures is None:
-        for text in questions or data.generic_questions:
-            yield [text] * b, pictures.answers(text) if pictures else [None] * b
-        return
-    each = 3
-    asked = data.split("test").questions(pictures, each)
-    for q in range(each):
-        yield asked.asked[q::each], asked.targets[q::each]
+def own_questions(config, data, limit):
+    """The user's questions as the grammar spells them. UserError if one is empty or too long."""
+    texts = [data.normalize_question(question) for question in config.question]
+    for text in texts:
+        if not text.strip("? "):
+            raise UserError("--question is empty; ask something, or leave it out")
+        if len(data.tokenizer.encode(text)) > limit:
+            what = f"--question is longer than {limit} tokens (unknown words are spelled by bytes)"
+            raise UserError(f"{what}; ask a shorter one")
+    return texts
+
+
+def asked_columns(own, data, shown, each=3):
+    """What is asked: for each question (b texts, b right answers, None where unknown)."""
+    if own or shown.pictures is None:
+        nothing = [None] * len(shown.pixels)
+        return [
+            ([text] * len(nothing), shown.pictures.answers(text) if shown.pictures else nothing)
+            for text in own or data.generic_questions
+        ]
+    asked = data.split("test").questions(shown.pictures, each)
+    return [(asked.asked[q::each], asked.targets[q::each]) for q in range(each)]
+
+
+def caption_lines(pictures, captions):
+    """The first line of each picture: its caption, marked where the truth is known."""
+    if pictures is not None:
+        return [[pieces] for pieces in pictures.mark(captions)]
+    return [[[(caption or "(nothing)", None)]] for caption in captions]
+
+
+def answer_lines(data, question, target, said):
+    """A question and its answer, after a note if the data set does not know the question."""
+    truth = None if target is None else said == target
+    answer = [(question + " ", None), (said or "(nothing)", truth)]
+    note = data.explain_question(question)
+    return [[(note, None)], [*answer, (" (a guess)", None)]] if note else [answer]
 
 
 # ---------------------------------------------------------------- CLIP
 
 
 def rank_captions(config, saved, path, device, candidates=5):
-    """The best captions for each picture, with their cosines: pixels, names, lines.
+    """The best captions of each picture, with their cosines: Shown, lines, what is drawn.
 
-    Candidates are all pictures' own captions, or "a COLOUR SHAPE" for a picture of the user's.
+    Candidates are the user's captions, all pictures' own, or "a COLOUR SHAPE".
     """
     import train_clip
 
     model, _, data = train_clip.load_model(saved, path, device)
-    pixels, names, pictures = open_pictures(config, data, device)
-    captions = pictures.captions() if pictures else data.class_captions()
+    shown = open_pictures(config, data, device)
+    captions, is_match = list(config.caption), None
+    if not captions and shown.pictures:
+        captions = shown.pictures.captions()
+        is_match = shown.pictures.is_match(captions)
+    captions = captions or data.class_captions()
     tokens = torch.tensor(data.tokenizer.encode_captions(captions), device=device)
+    if tokens.shape[1] > model.text.max_length:
+        what = f"--caption is longer than {model.text.max_length - 2} tokens"
+        raise UserError(f"{what} (unknown words are spelled by bytes); give a shorter one")
     with torch.no_grad():
-        cosines = (model.encode_image(pixels) @ model.encode_text(tokens).T).cpu()  # (b, captions)
-    is_match = pictures.is_match(captions) if pictures else None
+        text = model.encode_text(tokens)
+        cosines = (model.encode_image(shown.pixels) @ text.T).cpu()  # (b, captions)
+    best = cosines.argsort(descending=True)[:, : len(config.caption) or candidates].tolist()
     lines = []
     for k, row in enumerate(cosines):
-        best = row.argsort(descending=True)[:candidates].tolist()
-        truths = [None if is_match is None else bool(is_match[k, i]) for i in best]
-        lines.append(
-            [
-                [(f"{row[i]:+.2f}  ", None), (captions[i], truth)]
-                for i, truth in zip(best, truths, strict=True)
-            ]
-        )
-    return pixels, names, lines
+        truths = [None if is_match is None else bool(is_match[k, i]) for i in best[k]]
+        ranked = zip(best[k], truths, strict=True)
+        lines.append([[(f"{row[i]:+.2f}  ", None), (captions[i], truth)] for i, truth in ranked])
+    drawn = shown.pixels
+    if config.heat:
+        drawn = saliency_of_cosines(model, shown.pixels, text[[row[0] for row in best]])
+    return shown, lines, drawn
 
 
 if __name__ == "__main__":

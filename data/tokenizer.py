@@ -41,6 +41,12 @@ class Tokenizer:
         """Strings -> rows `[BOS] words [EOS] [PAD]...`: n lists of one length."""
         return pad_rows([[BOS, *self.encode(text), EOS] for text in texts])
 
+    def name(self, i):
+        """One id as people read it: a word, [EOS], or a byte such as <0x41>."""
+        if i < FIRST_BYTE:
+            return ("[PAD]", "[BOS]", "[EOS]")[i]
+        return f"<0x{i - FIRST_BYTE:02x}>" if i < FIRST_WORD else self.words[i - FIRST_WORD]
+
     def decode(self, ids):
         """Ids -> the string; special tokens are left out. What is no UTF-8 becomes U+FFFD."""
         pieces, spelled, after_word = [], bytearray(), False

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from data.batch import CaptionBatch, VLMBatch, pack, to_tokens
-from data.shapes import english, grammar, questions, truth
+from data.shapes import english, grammar, questions, questions_of_people, truth
 from data.shapes.render import render
 from data.shapes.rng import CounterRNG
 from data.shapes.scene import sample
@@ -72,9 +72,10 @@ class Shapes:
             raise ValueError(f"there is no split {name!r}; choose one of {', '.join(self.splits)}")
         return Split(self, name)
 
-    def class_captions(self):
-        """The 64 captions "a COLOUR SHAPE"."""
-        return class_captions()
+    normalize_question = staticmethod(questions_of_people.normalize_question)
+    explain_question = staticmethod(questions_of_people.explain_question)
+    describe_shift = staticmethod(questions_of_people.describe_shift)
+    class_captions = staticmethod(class_captions)
 
     def caption_batch(self, split, indices):
         """Pictures and captions, and which caption is true of which picture: CaptionBatch."""
@@ -131,12 +132,6 @@ class Shapes:
 
     def to_device(self, array):
         return torch.from_numpy(array).to(self.device)
-
-    def normalize_question(self, question):
-        """A question as people type it -> as the grammar spells it: small letters, words apart."""
-        for sign in "?,":
-            question = question.replace(sign, f" {sign} ")
-        return " ".join(question.lower().replace("color", "colour").split())
 
 
 def by_question(word_ids, b):

@@ -87,5 +87,22 @@ def clip_cases(embedder, split, each=6, candidates=256):
         ranked = dict.fromkeys([*cosines[q].argsort()[::-1][:2].tolist(), int(q)])
         pieces = [[(f"{cosines[q, i]:+.2f} {captions[i]}", bool(is_match[q, i]))] for i in ranked]
         lines.append([[("worst:" if k < each else "best:", None)], *pieces])
-    saliency = eval_clip.grad_x_input(embedder.model, pixels, own)
-    return [overlay_saliency(*pair) for pair in zip(pixels, saliency, strict=True)], lines
+    return saliency_of_cosines(embedder.model, pixels, own), lines
+
+
+def saliency_of_answers(model, tokenizer, pixels, asked, answers):
+    """Each picture and, beside it, where its answers came from: b pictures.
+
+    asked, answers: a list of b strings for each question.
+    """
+    maps = [
+        grad_x_input(model, tokenizer, pixels, questions, said)
+        for questions, said in zip(asked, answers, strict=True)
+    ]
+    return [overlay_saliency(picture, *own) for picture, *own in zip(pixels, *maps, strict=True)]
+
+
+def saliency_of_cosines(model, pixels, text):
+    """Each picture and, beside it, where its cosine with a caption (b, d) came from: b pictures."""
+    saliency = eval_clip.grad_x_input(model, pixels, text)
+    return [overlay_saliency(*pair) for pair in zip(pixels, saliency, strict=True)]

@@ -124,16 +124,18 @@ def save_image_grid(pixels, lines, path, columns=4):
     save(figure, path)
 
 
-def overlay_saliency(picture, saliency):
-    """A picture (3, H, W) and, to the right of it, the same lit by a map (h, w) in [0, 1].
+def overlay_saliency(picture, *saliency):
+    """A picture (3, H, W) and, to the right of it, the same lit by each map (h, w) in [0, 1].
 
-    uint8 (3, H, 2 W + gap).
+    uint8 (3, H, (1 + maps) W + gaps).
     """
-    size = picture.shape[-2:]
-    light = F.interpolate(saliency[None, None].float().cpu(), size, mode="bilinear")[0]
+    picture, size = picture.cpu(), picture.shape[-2:]
     gap = torch.full((3, size[0], max(size[1] // 28, 1)), 255)
-    lit = picture.cpu() * (0.15 + 0.85 * light.sqrt())
-    return torch.cat([picture.cpu(), gap, lit], 2).to(torch.uint8)
+    parts = [picture]
+    for one in saliency:
+        light = F.interpolate(one[None, None].float().cpu(), size, mode="bilinear")[0]
+        parts += [gap, picture * (0.15 + 0.85 * light.sqrt())]
+    return torch.cat(parts, 2).to(torch.uint8)
 
 
 def wrap(line, width):

@@ -62,7 +62,9 @@ def parse(config_class, arguments, description):
     if unknown:
         hint = did_you_mean(unknown[0], flags_of(config_class))
         raise UserError(f"unknown argument {unknown[0]!r}{hint}; see --help")
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in vars(known).items()}
+    defaults = {field.name: field.default for field in dataclasses.fields(config_class)}
+    given = {name: value for name, value in vars(known).items() if value is not None}
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in (defaults | given).items()}
     return validate_config(config_class(**values))
 
 
@@ -77,7 +79,8 @@ def add_argument(parser, field):
     if meta["positional"]:
         parser.add_argument(field.name, nargs="?", metavar=name, **common)
     elif field.type is tuple:
-        parser.add_argument(*flags, nargs="+", metavar=name, **common)
+        common["default"] = None  # argparse would extend it
+        parser.add_argument(*flags, nargs="+", action="extend", metavar=name, **common)
     elif field.type is bool:
         parser.add_argument(*flags, action=argparse.BooleanOptionalAction, **common)
     else:
