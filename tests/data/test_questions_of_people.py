@@ -10,11 +10,15 @@ from data.shapes.questions_of_people import describe_shift, explain_question, no
 pytestmark = pytest.mark.quick
 
 SPELLINGS = [
-    "what colour is the circle ?", "What color is the circle?", "WHAT COLOUR IS THE CIRCLE",
-    "  what   colour is the circle  ??", '"what colour is the circle?"', "what color is the circle!",
+    "what colour is the circle ?",
+    "What color is the circle?",
+    "WHAT COLOUR IS THE CIRCLE",
+    "  what   colour is the circle  ??",
+    '"what colour is the circle?"',
     "“What colour is the ‘circle’?”",
+    "what color is the circle!",
     "what colour is the circle.",
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("text", SPELLINGS)
