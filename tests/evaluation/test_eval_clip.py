@@ -109,6 +109,20 @@ def test_who_binds_everything_passes_winoground_and_sugarcrepe():
         assert (blind.value < 1.0) == (not kind.startswith("add")), kind
 
 
+def test_who_likes_some_captions_too_well_fails_at_text_and_not_at_image():
+    of_image, of_text = far_and_near(bound_attributes)
+
+    def biased(noun_phrases):
+        vectors = of_text(noun_phrases)
+        liking = (noun_phrases[:, 0] * [1, 1, 10, 100]).sum(1)  # whatever the first thing is
+        vectors[:, -1] += 1000 * liking  # every picture has a one there
+        return vectors
+
+    found = eval_clip.evaluate_winoground(FakeEmbedder(of_image, biased), TEST, 60)["attributes"]
+    assert found["image"].value == 1.0 and found["text"].value < 0.5
+    assert found["group"].value == found["text"].value
+
+
 # ---------------------------------------------------------------- who sees nothing
 
 

@@ -72,6 +72,9 @@ def test_who_knows_everything_answers_everything():
         assert scores["blind"].value == 0.0 and scores["seeing"].items == 120
     hard = {family: scores["needs_counting"].items for family, scores in result.items()}
     assert {family: n for family, n in hard.items() if n} == dict(count=60, compare=60)
+    asked = TEST.question_pairs("count", 60)
+    cluster = asked.pictures.cluster[asked.needs_counting]
+    assert (result["count"]["needs_counting"].cluster == cluster).all()
     assert len(record) == 7 * 120 and all(target == said for _, _, target, said in record)
     assert eval_vlm.vqa_mean(result, "seeing").value == pytest.approx(1.0)
     assert eval_vlm.vqa_mean(result, "seeing").items == 7 * 120

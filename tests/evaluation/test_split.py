@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data.batch import NotEnoughItems
-from data.shapes import grammar, questions
+from data.shapes import grammar, questions, truth
 from data.shapes.dataset import Shapes
 from data.shapes.english import COLOURS, NUMBERS, PLACES, PLURALS, SHAPES, SIZES
 from data.shapes.facts import match_objects
@@ -222,6 +222,19 @@ def test_both_pictures_of_a_pair_are_asked_the_same_and_answer_differently(famil
     assert found.chance == questions.CHANCE[family]
     assert (found.needs_counting[::2] == found.needs_counting[1::2]).all()
     assert found.needs_counting.sum() == (60 if family in ("count", "compare") else 0)
+
+
+def test_counting_is_needed_for_two_and_three_and_to_compare_what_both_pictures_have():
+    found = TEST.question_pairs("count", 60)
+    for k in range(0, 120, 2):
+        assert set(found.targets[k : k + 2]) in ({"zero", "one"}, {"one", "two"}, {"two", "three"})
+        assert found.needs_counting[k] == ({"two", "three"} == set(found.targets[k : k + 2]))
+    found = TEST.question_pairs("compare", 60)
+    for k in range(0, 120, 2):
+        row = grammar.parse(found.asked[k], question=True)
+        both = [truth.matches(row[None, noun], found.pictures.scenes.objects[j : j + 1]).any()
+                for noun in (truth.A, truth.B) for j in (k, k + 1)]  # fmt: skip
+        assert found.needs_counting[k] == all(both)
 
 
 @pytest.mark.parametrize("family", Split.families)

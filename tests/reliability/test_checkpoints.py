@@ -154,6 +154,20 @@ def test_a_bomb_is_not_unpacked(tmp_path):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - room < 50_000  # KiB
 
 
+def test_what_is_packed_is_refused_even_if_it_could_be_read(folder, tmp_path):
+    packed_again = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(payload_of(folder))) as good,
+        zipfile.ZipFile(packed_again, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for name in good.namelist():
+            archive.writestr(name, good.read(name))
+    read = torch.load(io.BytesIO(packed_again.getvalue()), weights_only=True)
+    assert read["step"] == 6
+    (tmp_path / "x.pt").write_bytes(sealed(packed_again.getvalue()))
+    refused(tmp_path / "x.pt")
+
+
 def test_a_file_too_large_to_be_a_checkpoint_is_not_read(folder, monkeypatch):
     monkeypatch.setattr(checkpoint, "MAX_BYTES", (folder / "last.pt").stat().st_size - 1)
     refused(folder)
@@ -269,8 +283,10 @@ def test_an_unknown_setting_is_named(folder, tmp_path):
 def test_a_setting_that_did_not_exist_takes_its_default(clip_folder, tmp_path, capsys):
     older = with_config(clip_folder, tmp_path, weight_decay=None)
     _, config, _ = train_clip.load_model(load_checkpoint(older), older, torch.device("cpu"))
-    assert config.weight_decay == train_clip.Config().weight_decay
-    assert "older than the setting weight_decay, taken as 0.01" in capsys.readouterr().out
+    default = train_clip.Config().weight_decay
+    assert config.weight_decay == default
+    said = capsys.readouterr().out
+    assert f"older than the setting weight_decay, taken as {default!r}" in said
 
 
 def test_older_names_of_variants_are_understood(clip_folder, tmp_path):
