@@ -93,6 +93,7 @@ def open_model(path, device, config):
     model, trained, data = SCRIPTS[kind].load_model(saved, path, device)
     if config.families and kind == "clip":
         raise UserError(f"{path} is a CLIP, which answers no questions; leave out --families")
+    families_of(config, data)
     try:
         data.split(config.split)
     except ValueError as error:

@@ -152,8 +152,8 @@ def evaluate_winoground(embedder, split, items):
 def evaluate_sugarcrepe(embedder, split, items):
     """Is the true caption nearer than the foil? Hsieh et al. (2023).
 
-    Returns {kind: (accuracy, the same without picture)}. Without picture: the mean of all pictures'
-    vectors asks instead, so what it gets right the captions alone have told.
+    Returns {kind: (accuracy, the same without picture)}. Without picture: the mean of all other
+    pictures' vectors asks instead, so what it gets right the captions alone have told.
     """
     result = {}
     for kind in split.foil_kinds:
@@ -163,9 +163,9 @@ def evaluate_sugarcrepe(embedder, split, items):
             continue
         image = embedder.embed_images(pictures)
         true, false = (embedder.embed_texts(c) for c in captions)
-        nobody = image.mean(0)
+        others = (image.sum(0) - image) / max(len(image) - 1, 1)  # (n, d)
         seeing = metrics.win_rate((image * true).sum(1), (image * false).sum(1))
-        blind = metrics.win_rate(true @ nobody, false @ nobody)
+        blind = metrics.win_rate((others * true).sum(1), (others * false).sum(1))
         result[kind] = tuple(proportion(r, np.arange(items), "", 0.5) for r in (seeing, blind))
     return result
 
