@@ -207,7 +207,7 @@ def rank_captions(config, saved, path, device, candidates=5):
 
     model, _, data = train_clip.load_model(saved, path, device)
     shown = open_pictures(config, data, device)
-    captions, is_match = list(config.caption), None
+    captions, is_match = [data.normalize_caption(text) for text in config.caption], None
     if not captions and shown.pictures:
         captions = shown.pictures.captions()
         is_match = shown.pictures.is_match(captions)

@@ -12,8 +12,8 @@ num_blind=)`:
     splits, shifted_splits         names; those whose pictures differ from training's
     split(name)                    -> what evaluation asks, see shapes/split.py
   for the sampler
-    normalize_question(text)       as the data set spells it; explain_question(text): a line on one
-                                   that it does not know
+    normalize_caption(text), normalize_question(text)    as the data set spells them
+    explain_question(text)         a line on one that it does not know
     describe_shift(pixels)         a line on a picture that is none of its kind
     generic_questions, class_captions()
 Same index, same bits, whatever the batch size and the number of processes. Splits do not overlap.

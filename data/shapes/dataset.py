@@ -72,6 +72,7 @@ class Shapes:
             raise ValueError(f"there is no split {name!r}; choose one of {', '.join(self.splits)}")
         return Split(self, name)
 
+    normalize_caption = staticmethod(questions_of_people.spell)
     normalize_question = staticmethod(questions_of_people.normalize_question)
     explain_question = staticmethod(questions_of_people.explain_question)
     describe_shift = staticmethod(questions_of_people.describe_shift)

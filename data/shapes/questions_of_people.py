@@ -9,20 +9,22 @@ SPELLINGS = {"color": "colour", "colors": "colours", "centre": "center", "grey":
 
 
 def normalize_question(question):
-    """As people type it -> as the grammar spells it.
-
-    Small letters, words apart, no quotes, full stops or exclamation marks, British spelling but for
-    "center"; a question mark where one is missing and the grammar then knows the question.
-    """
-    text = question.lower()
-    for sign in QUOTES + ".!":
-        text = text.replace(sign, " ")
-    text = re.sub(r"([?,])", r" \1 ", text)
-    words = [SPELLINGS.get(word, word) for word in text.split()]
-    text = re.sub(r"( \?)+$", " ?", " ".join(words))
+    """As people type it -> as the grammar spells it, see spell; with a question mark where one is
+    missing and the grammar then knows the question."""
+    text = re.sub(r"( \?)+$", " ?", spell(question))
     if not is_known(text) and is_known(f"{text} ?"):
         return f"{text} ?"
     return text
+
+
+def spell(text):
+    """Small letters, words apart, no quotes, full stops or exclamation marks, British spelling but
+    for "center"."""
+    text = text.lower()
+    for sign in QUOTES + ".!":
+        text = text.replace(sign, " ")
+    text = re.sub(r"([?,])", r" \1 ", text)
+    return " ".join(SPELLINGS.get(word, word) for word in text.split())
 
 
 def is_known(text):

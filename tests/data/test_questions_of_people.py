@@ -5,7 +5,12 @@ import pytest
 import torch
 
 from data.dataset import DATASETS
-from data.shapes.questions_of_people import describe_shift, explain_question, normalize_question
+from data.shapes.questions_of_people import (
+    describe_shift,
+    explain_question,
+    normalize_question,
+    spell,
+)
 
 pytestmark = pytest.mark.quick
 
@@ -32,6 +37,10 @@ def test_a_question_of_this_world_needs_no_note_and_others_say_what_is_unknown()
     note = explain_question(normalize_question("What is the weather?"))
     assert "not a question of this world" in note and "unknown: weather" in note
     assert "not their order" in explain_question("circle the is what colour ?")
+
+
+def test_captions_are_spelled_as_the_grammar_does():
+    assert spell("A red Circle, and a 'grey' ring.") == "a red circle , and a gray ring"
 
 
 def test_normalizing_twice_is_normalizing_once():
