@@ -76,6 +76,7 @@ def main(config):
         run.load_optimizers(optimizers)
         run.describe(model, optimizers)
         run.say(duplicates_note(data, config))
+        encoder = encoder_of(config)  # what train_vlm.py needs to know of it
 
         # 2. The loop: pictures and captions, similarity, loss, step.
         ddp_model = run.dist.wrap_ddp(model)
@@ -95,7 +96,7 @@ def main(config):
             run.after_step(
                 step, loss, model=model, optimizers=optimizers, images=config.batch_size,
                 validate=lambda: validation_loss(model, data, config) | validate(model, data),
-                extra_state=dict(encoder=encoder_of(config)), scale=model.scale.item(),
+                extra_state=dict(encoder=encoder), scale=model.scale.item(),
             )  # fmt: skip
 
         # 3. The test split: table, pictures, metrics.

@@ -80,8 +80,7 @@ class Shapes:
 
     def caption_batch(self, split, indices):
         """Pictures and captions, and which caption is true of which picture: CaptionBatch."""
-        scenes = sample(self.world, self.seed, split, indices)
-        phrases = self.caption_phrases(scenes, CounterRNG(self.seed, split, indices))
+        scenes, phrases = self.scenes_and_phrases(split, indices)
         tokens = to_tokens(grammar.render_caption(phrases), start=(BOS,))
         return CaptionBatch(
             pixels=render(self.world, scenes, self.image_size, self.device),
@@ -91,9 +90,13 @@ class Shapes:
 
     def is_match(self, split, indices):
         """A batch's is_match without its pictures, for a process that holds a part of them only."""
-        scenes = sample(self.world, self.seed, split, indices)
-        phrases = self.caption_phrases(scenes, CounterRNG(self.seed, split, indices))
+        scenes, phrases = self.scenes_and_phrases(split, indices)
         return self.to_device(truth.caption_truth(phrases, scenes.objects).T)
+
+    def scenes_and_phrases(self, split, indices):
+        """The scenes of a batch, and what their captions say: Scenes, (b, m, 4)."""
+        scenes = sample(self.world, self.seed, split, indices)
+        return scenes, self.caption_phrases(scenes, CounterRNG(self.seed, split, indices))
 
     def caption_phrases(self, scenes, rng):
         """What the caption of each picture says of each object: noun phrases (b, m, 4).

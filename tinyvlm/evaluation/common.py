@@ -20,6 +20,15 @@ def evaluation_mode(model):
         model.train(was_training)
 
 
+def saliency_of(score, tokens):
+    """|gradient x token| of a scalar for each patch token (b, n, d): a map (b, rows, columns).
+
+    All zero where the score does not depend on the tokens.
+    """
+    (gradient,) = torch.autograd.grad(score, tokens, allow_unused=True)
+    return saliency_grid(tokens * (0 if gradient is None else gradient))
+
+
 def saliency_grid(parts):
     """Each patch's parts (b, n, d) -> their absolute sums, a map (b, rows, columns), at most 1."""
     size = parts.detach().sum(-1).abs()

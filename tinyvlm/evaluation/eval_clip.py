@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from data.batch import NotEnoughItems
 from tinyvlm.evaluation import metrics
-from tinyvlm.evaluation.common import evaluation_mode, saliency_grid
+from tinyvlm.evaluation.common import evaluation_mode, saliency_of
 from tinyvlm.evaluation.statistics import proportion
 
 CHUNK = 128  # pictures or captions that are encoded together
@@ -211,6 +211,4 @@ def grad_x_input(model, pixels, text):
     """
     tokens, pooled = model.vision(pixels)
     cosine = F.normalize(model.image_proj(pooled), dim=-1) * text
-    (gradient,) = torch.autograd.grad(cosine.sum(), tokens, allow_unused=True)
-    # None where the pooled vector does not come from the tokens.
-    return saliency_grid(tokens * (0 if gradient is None else gradient))
+    return saliency_of(cosine.sum(), tokens)

@@ -7,7 +7,7 @@ import torch
 
 from data.tokenizer import EOS, PAD
 from tinyvlm.evaluation import metrics
-from tinyvlm.evaluation.common import evaluation_mode, saliency_grid
+from tinyvlm.evaluation.common import evaluation_mode, saliency_of
 from tinyvlm.vlm import packed_attention_mask
 
 ROWS = 256  # answers that are decoded together
@@ -116,6 +116,4 @@ def grad_x_input(model, tokenizer, pixels, asked, predictions):
     log_probs = model.decoder.lm_head(hidden[rows, is_word.sum(1)]).log_softmax(-1)
     first = [(tokenizer.encode(said) or [EOS])[0] for said in predictions]
     said = log_probs[rows, torch.tensor(first, device=pixels.device)].sum()
-    (gradient,) = torch.autograd.grad(said, tokens, allow_unused=True)
-    # No gradient comes through hard labels.
-    return saliency_grid(tokens * (0 if gradient is None else gradient))
+    return saliency_of(said, tokens)  # nothing comes through hard labels

@@ -119,12 +119,9 @@ class Run:
     def steps(self):
         """The steps that are left, each seeded by (seed, step), with a progress bar."""
         config = self.config
-        with contextlib.ExitStack() as loop:
-            self.stop = loop.enter_context(GracefulStop())
-            self.bar = loop.enter_context(
-                progress_bar(config.steps, self.first_step, self.kind, self.dist.is_main)
-            )
-            self.stack.push(loop.pop_all())
+        self.stop = self.stack.enter_context(GracefulStop())
+        bar = progress_bar(config.steps, self.first_step, self.kind, self.dist.is_main)
+        self.bar = self.stack.enter_context(bar)
         for step in range(self.first_step, config.steps):
             torch.manual_seed(step_seed(config.seed, step, self.dist.rank))
             self.t0 = time.time()
