@@ -63,13 +63,21 @@ def sample(world, seed, split, indices):
         raise ValueError(f"unknown split {split!r}; choose one of {', '.join(SPLITS)}")
     indices = np.asarray(indices, np.int64)
     rng = CounterRNG(seed, split, indices // 2)
-    edit = rng.randint("edit", len(EDITS))
+    edit = draw_edit(split, rng)
     objects = first_of_pair(world, split, rng, twins=edit == EDITS.index("replace_by_twin"))
     edited, edit = apply_edit(world, split, objects, edit, rng)
     objects = np.where((indices % 2 == 1)[:, None, None], edited, objects)
     style = rng.randint("style", 256, (9, 6)) / 256
     background = rng.randint("backdrop", 256, (4,)) / 256
     return Scenes(objects, edit, style, background)
+
+
+def draw_edit(split, rng):
+    """What is done to each pair, (b,). In training a third more of the pairs show twins: two and
+    three alike are what counting is learned from, and by chance they are rare."""
+    edit = rng.randint("edit", len(EDITS))
+    more_twins = (split == "train") & (rng.randint("more twins", 3) == 0)
+    return np.where(more_twins, EDITS.index("replace_by_twin"), edit)
 
 
 # ---------------------------------------------------------------- the even samples
