@@ -40,6 +40,9 @@ class Config:
         500, "pictures for captions, and for questions of each family", min=20, max=20000
     )
     families: str = option("", "question families of a VLM, by commas; if empty all")
+    language: str = option(
+        "", "en or ko, of those that the model knows; if empty each", choices=("", "en", "ko")
+    )
     out: str = option("", "folder of the report; if empty the checkpoint's, or runs/compare")
     device: str = option("auto", "auto, cpu, mps, cuda or cuda:N")
 
@@ -101,6 +104,10 @@ def open_model(path, device, config):
         raise UserError(f"--split {config.split} cannot be used with {path}{hint}: {error}")
     about = dict(kind=kind, step=saved["step"], seed=trained.seed, world=trained.dataset)
     about |= dict(held_out=trained.held_out, file=checkpoint_file(path).name)
+    if config.language and config.language not in data.languages:
+        known = " and ".join(data.languages)
+        raise UserError(f"{path} knows {known}; leave out --language {config.language}")
+    about |= dict(language=trained.language)
     kept = ("projector", "encoder", "loss") if kind == "clip" else ("projector",)
     about |= {k: v for k, v in saved["config"].items() if k in kept}
     return LoadedModel(path, kind, model, data, about)
@@ -119,7 +126,24 @@ def check_comparable(models, config):
 
 
 def evaluate(loaded, config):
-    """{section: {name: metric}}, and the best and worst cases as a page."""
+    """{section: {name: metric}}, and the best and worst cases as a page; in each language."""
+    names = [config.language] if config.language else loaded.data.languages
+    sections, pages = {}, []
+    for name in names:
+        ending = f", {name}" if len(names) > 1 else ""
+        speaking = dataclasses.replace(loaded, data=loaded.data.speaking(name))
+        found, page = evaluate_in_language(speaking, config)
+        sections |= {title + ending: metrics for title, metrics in found.items()}
+        pages.append(page)
+    pixels, lines = (
+        [item for part in column for item in part] for column in zip(*pages, strict=True)
+    )
+    return sections, (pixels, lines)
+
+
+def evaluate_in_language(loaded, config):
+    """{section: {name: metric}}, and the best and worst cases as a page, in the language that the
+    data set speaks."""
     try:
         if loaded.kind == "vlm":
             return evaluate_vlm(loaded, config, families_of(config, loaded.data))
@@ -151,6 +175,10 @@ def evaluate_vlm(loaded, config, families):
         where = f"in split {config.split}: left out, also of the mean"
         print(f"no minimal pairs of {', '.join(left_out)} {where}")
     sections |= answer_sections(answers)
+    sections["answers"]["how many in all"] = eval_vlm.evaluate_count(predictor, split, config.items)
+    sections["what is not there"] = eval_vlm.evaluate_premises(predictor, split, config.items)
+    asked = eval_vlm.evaluate_instructions(predictor, split, config.items // 2)
+    sections |= {f"captions asked for, {level}": scores for level, scores in asked.items()}
     sections |= presence_sections(eval_vlm.evaluate_pope(predictor, split, config.items))
     for name in ["test", *data.shifted_splits]:
         sections[f"where from: {name}"] = eval_vlm.evaluate_transfer(

@@ -33,6 +33,9 @@ class Config:
     image: tuple = option((), "picture files or folders of yours; if none, the test split's")
     question: tuple = option((), "questions; if none, some of the world's own")
     caption: tuple = option((), "captions for a CLIP to rank; if none, the world's own")
+    language: str = option(
+        "", "of captions, where training knew both; if empty the first", choices=("", "en", "ko")
+    )
     heat: bool = option(False, "show where each answer, or best cosine, came from")
     trace: bool = option(False, "show the way of the first picture and question, with shapes")
     items: int = option(8, "pictures of the test split", min=1, max=64)
@@ -133,13 +136,14 @@ def caption_and_answer(config, saved, path, device):
     import train_vlm
 
     model, _, data = train_vlm.load_model(saved, path, device)
+    data = in_language(data, config)
     own = own_questions(config, data, model.decoder.max_length - 8)
     shown = open_pictures(config, data, device)
     images = encode_images(model, shown.pixels)
     generator = torch.Generator(device).manual_seed(config.seed)
     options = dict(temperature=config.temperature, top_k=config.top_k, generator=generator)
     columns = asked_columns(own, data, shown)
-    texts = [[""] * len(shown.pixels)] + [asked for asked, _ in columns]
+    texts = [[data.caption_prompt] * len(shown.pixels)] + [asked for asked, _ in columns]
     answers = [generate_text(model, data.tokenizer, images, t, **options) for t in texts]
     lines = caption_lines(shown.pictures, answers[0])
     for (asked, targets), said in zip(columns, answers[1:], strict=True):
@@ -154,6 +158,14 @@ def caption_and_answer(config, saved, path, device):
         asked = [column for column, _ in columns]
         drawn = saliency_of_answers(model, data.tokenizer, shown.pixels, asked, answers[1:])
     return shown, lines, drawn
+
+
+def in_language(data, config):
+    """The data set, speaking the language that is asked for. UserError if it does not know it."""
+    if config.language and config.language not in data.languages:
+        known = " and ".join(data.languages)
+        raise UserError(f"this model knows {known}; leave out --language {config.language}")
+    return data.speaking(config.language or data.language)
 
 
 def own_questions(config, data, limit):
@@ -206,6 +218,7 @@ def rank_captions(config, saved, path, device, candidates=5):
     import train_clip
 
     model, _, data = train_clip.load_model(saved, path, device)
+    data = in_language(data, config)
     shown = open_pictures(config, data, device)
     captions, is_match = [data.normalize_caption(text) for text in config.caption], None
     if not captions and shown.pictures:

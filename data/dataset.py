@@ -1,6 +1,6 @@
 """The data sets that the scripts choose from by name: DATASETS.
 
-The contract of an entry, `make(held_out=, seed=, image_size=, device=, num_questions=,
+The contract of an entry, `make(language=, held_out=, seed=, image_size=, device=, num_questions=,
 num_blind=)`:
   for training
     tokenizer, image_size          words to ids and back, see tokenizer.py; pixels a side
@@ -11,6 +11,9 @@ num_blind=)`:
   for evaluation: "val" and "test" always, others by name
     splits, shifted_splits         names; those whose pictures differ from training's
     split(name)                    -> what evaluation asks, see shapes/split.py
+    languages, language            names: those that training speaks, the one that splits speak
+    speaking(language)             the same data set, whose splits speak another one
+    caption_prompt                 what asks for a usual caption in that language
   for the sampler
     normalize_caption(text), normalize_question(text)    as the data set spells them
     explain_question(text)         a line on one that it does not know
@@ -22,6 +25,7 @@ Same index, same bits, whatever the batch size and the number of processes. Spli
 from functools import partial
 
 from data.shapes.dataset import VARIANTS, Shapes
+from data.shapes.languages import CHOICES as LANGUAGES  # noqa: F401
 
 DATASETS = {variant: partial(Shapes, variant) for variant in VARIANTS}
 OLDER_NAMES = {

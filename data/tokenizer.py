@@ -2,9 +2,10 @@
 
     ids 0..2: [PAD] [BOS] [EOS]     ids 3..258: bytes     from 259: words
 
-Two word tokens in a row stand for two words with one space between them; any other text between (or
-around) words is written out as UTF-8 bytes, so `decode(encode(text)) == text` for every string,
-lone surrogates included.
+Two word tokens in a row stand for two words with one space between them. A word that begins with
+"-" (a Korean particle such as "-은") is the end of the word before it, without a space. Any other
+text between (or around) words is written out as UTF-8 bytes, so `decode(encode(text)) == text` for
+every string, lone surrogates included.
 """
 
 import re
@@ -15,11 +16,12 @@ FIRST_BYTE, FIRST_WORD = 3, 259
 
 class Tokenizer:
     def __init__(self, words):
-        """words: the known words, without spaces."""
+        """words: the known words, without spaces; those that are ends of words begin with "-"."""
         self.words = tuple(words)
         self.ids = {word: FIRST_WORD + i for i, word in enumerate(self.words)}
-        known = "|".join(re.escape(word) for word in sorted(self.words, key=len, reverse=True))
-        self.pattern = re.compile(rf"(?<!\S)(?:{known})(?!\S)")
+        stems, ends = ([w for w in self.words if w.startswith("-") == is_end] for is_end in (0, 1))
+        self.end = re.compile(one_of([end[1:] for end in ends]) if ends else "(?!)")
+        self.pattern = re.compile(rf"(?<!\S)({one_of(stems)})((?:{self.end.pattern})*)(?!\S)")
         self.size = FIRST_WORD + len(self.words)
 
     def encode(self, text):
@@ -29,7 +31,8 @@ class Tokenizer:
             gap = text[end : match.start()]
             if not (gap == " " and ids and ids[-1] >= FIRST_WORD):
                 ids += spell(gap)
-            ids.append(self.ids[match[0]])
+            ids.append(self.ids[match[1]])
+            ids += [self.ids["-" + part] for part in self.end.findall(match[2])]
             end = match.end()
         return ids + spell(text[end:])
 
@@ -58,9 +61,16 @@ class Tokenizer:
                 pieces.append(unspell(bytes(spelled)))
                 spelled, after_word = bytearray(), False
             if i >= FIRST_WORD:
-                pieces.append((" " if after_word else "") + self.words[i - FIRST_WORD])
+                word = self.words[i - FIRST_WORD]
+                is_end = word.startswith("-")
+                pieces.append(word[1:] if is_end else (" " if after_word else "") + word)
                 after_word = True
         return "".join(pieces)
+
+
+def one_of(words):
+    """A pattern for one of the words, the longest first."""
+    return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
 
 
 def spell(text):

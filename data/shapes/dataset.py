@@ -1,18 +1,30 @@
 """The generated world as a data set: batches for training, splits for evaluation."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
 import torch
 
 from data.batch import CaptionBatch, VLMBatch, pack, to_tokens
-from data.shapes import english, grammar, questions, questions_of_people, truth
+from data.shapes import questions, questions_of_people, truth
+from data.shapes.conversation import (
+    Speakers,
+    asked_caption,
+    bags_of_words,
+    prompt_rows,
+    questions_and_answers,
+    shuffled,
+    usual_caption,
+)
+from data.shapes.languages import grammars_of
 from data.shapes.render import render
 from data.shapes.rng import CounterRNG
 from data.shapes.scene import sample
 from data.shapes.split import Split, class_captions
-from data.shapes.world import COLOUR, COLOURS, PLACE, SHAPE, SHAPES, SIZE, SIZES, WORLDS
-from data.tokenizer import BOS, FIRST_WORD, PAD, Tokenizer
+from data.shapes.truth import NORMAL
+from data.shapes.world import COLOUR, PLACE, SHAPE, SIZE, WORLDS
+from data.tokenizer import BOS, FIRST_WORD, Tokenizer
 
 VARIANTS = {
     "shapes" if name == "default" else f"shapes-{name}": world for name, world in WORLDS.items()
@@ -24,13 +36,12 @@ class Shapes:
 
     variant: of VARIANTS. held_out: colour-shape pairs (of each colour) that training never shows.
     num_questions: questions about each picture in a conversation, the last num_blind of them asked
-    without it. detail: what training captions say, see caption_phrases. ValueError where these do
-    not go together.
-    """
+    without it. detail: what training captions say, see caption_phrases. language: of
+    languages.CHOICES; with "both" each picture draws one. ValueError where these do not go
+    together.
 
-    tokenizer = Tokenizer(english.WORDS)
-    labels = SIZES + COLOURS + SHAPES  # the words of a classifier
-    generic_questions = ("is there a circle ?", "what is at the center ?")  # training asks them
+    What a split says and asks is in one language, the first; speaking(language) gives the others.
+    """
 
     def __init__(
         self,
@@ -43,10 +54,21 @@ class Shapes:
         num_questions=9,
         num_blind=1,
         detail="mixed",
+        language="en",
     ):
         self.world = replace(VARIANTS[variant], held_out=held_out)
         self.name, self.seed, self.image_size, self.device = variant, seed, image_size, device
         self.num_questions, self.num_blind, self.detail = num_questions, num_blind, detail
+        self.grammars = grammars_of(language)
+        self.languages = tuple(self.grammars)
+        self.language, self.grammar = next(iter(self.grammars.items()))
+        self.tokenizer = Tokenizer(self.grammar.words)
+
+    def speaking(self, language):
+        """The same data set, whose splits speak this one of its languages."""
+        other = copy.copy(self)
+        other.language, other.grammar = language, self.grammars[language]
+        return other
 
     @property
     def splits(self):
@@ -57,7 +79,30 @@ class Shapes:
 
     @property
     def label_token_ids(self):
-        return [self.tokenizer.ids[label] for label in self.labels]
+        """The words of a classifier, in the first language: sizes, colours, shapes."""
+        grammar = self.grammars[self.languages[0]]
+        tables = (grammar.sizes, grammar.colours, grammar.singular)
+        return [FIRST_WORD + int(i) for table in tables for i in table[0, 1:, 0]]
+
+    @property
+    def caption_prompt(self):
+        """What asks for a usual caption: nothing, but in the second language, words."""
+        if self.language == self.languages[0]:
+            return ""
+        return self.grammar.text(self.grammar.render_question(prompt_rows([NORMAL]))[0])
+
+    @property
+    def yes_no(self):
+        """The two answers, in the language of the splits."""
+        return self.grammar.tables.YES_NO
+
+    @property
+    def generic_questions(self):
+        """Questions for any picture; training asks each of them."""
+        rows = np.zeros((3, truth.WIDTH), np.int64)
+        rows[:, truth.KIND] = truth.COUNT, truth.EXISTENCE, truth.CONTENT
+        rows[1, truth.A.start + SHAPE], rows[2, truth.A.start + PLACE] = 1, 5
+        return self.grammar.texts(self.grammar.render_question(rows))
 
     @property
     def shifted_splits(self):
@@ -73,15 +118,23 @@ class Shapes:
         return Split(self, name)
 
     normalize_caption = staticmethod(questions_of_people.spell)
-    normalize_question = staticmethod(questions_of_people.normalize_question)
-    explain_question = staticmethod(questions_of_people.explain_question)
     describe_shift = staticmethod(questions_of_people.describe_shift)
-    class_captions = staticmethod(class_captions)
+
+    def normalize_question(self, question):
+        return questions_of_people.normalize_question(question, self.grammars)
+
+    def explain_question(self, text):
+        return questions_of_people.explain_question(text, self.grammars)
+
+    def class_captions(self):
+        return class_captions(self.grammar)
 
     def caption_batch(self, split, indices):
         """Pictures and captions, and which caption is true of which picture: CaptionBatch."""
         scenes, phrases = self.scenes_and_phrases(split, indices)
-        tokens = to_tokens(grammar.render_caption(phrases), start=(BOS,))
+        speakers = Speakers(self.grammars, CounterRNG(self.seed, split, indices))
+        captions = speakers.say(lambda grammar: grammar.render_caption(phrases))
+        tokens = to_tokens(captions, start=(BOS,))
         return CaptionBatch(
             pixels=render(self.world, scenes, self.image_size, self.device),
             tokens=self.to_device(tokens),
@@ -115,48 +168,23 @@ class Shapes:
         return phrases
 
     def vqa_batch(self, split, indices, with_pixels=True):
-        """A full caption and num_questions questions with answers a picture: VLMBatch."""
+        """A picture's usual caption, one that is asked for, num_questions answers: VLMBatch."""
         scenes = sample(self.world, self.seed, split, indices)
         rng = CounterRNG(self.seed, split, indices)
-        captions = grammar.render_caption(truth.without(scenes.objects, PLACE))
+        speakers = Speakers(self.grammars, rng)
         rows, answers = questions.sample_questions(
             self.world, self.seed, split, indices, scenes.objects,
             questions.TRAIN_FAMILIES, self.num_questions,
         )  # fmt: skip
-        flat, b = rows.reshape(-1, rows.shape[-1]), len(captions)
-        asked = by_question(grammar.render_question(flat), b)
-        answered = by_question(grammar.render_answer(flat, answers.reshape(-1)), b)
-        packed = pack(
-            [(captions[:, :0], captions), *zip(asked, answered, strict=True)],
-            blind_from=1 + self.num_questions - self.num_blind,
-        )
+        segments = [
+            usual_caption(speakers, scenes.objects),
+            asked_caption(speakers, scenes.objects, rng),
+            *questions_and_answers(speakers, rows, answers, rng),
+        ]
+        packed = pack(segments, blind_from=2 + self.num_questions - self.num_blind)
         pixels = render(self.world, scenes, self.image_size, self.device) if with_pixels else None
-        object_tokens = bags_of_words(shuffled(scenes.objects, rng))
+        object_tokens = bags_of_words(speakers, shuffled(scenes.objects, rng))
         return VLMBatch(pixels, *[self.to_device(array) for array in (object_tokens, *packed)])
 
     def to_device(self, array):
         return torch.from_numpy(array).to(self.device)
-
-
-def by_question(word_ids, b):
-    """(b * q, length) -> a list of q arrays (b, length)."""
-    return list(word_ids.reshape(b, -1, word_ids.shape[1]).transpose(1, 0, 2))
-
-
-def shuffled(objects, rng):
-    """The objects (b, m, 4) in random order, empty rows last."""
-    random_rank = rng.randint("order", 2**31, (objects.shape[1],))
-    order = (random_rank + (objects[..., SHAPE] == 0) * 2**32).argsort(1)
-    return np.take_along_axis(objects, order[..., None], 1)
-
-
-def bags_of_words(objects):
-    """Objects (b, m, 4) -> the words of each, tokens (b, m, 5): size, colour, shape, place (2).
-
-    The language stage reads these in the place of a picture.
-    """
-    b, m, _ = objects.shape
-    flat = objects.reshape(b * m, 4)
-    ids = np.concatenate([grammar.nouns(flat), grammar.PLACE_WORDS[flat[:, PLACE]]], 1)
-    ids[flat[:, SHAPE] == 0] = -1
-    return np.where(ids >= 0, ids + FIRST_WORD, PAD).reshape(b, m, 5)

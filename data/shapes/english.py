@@ -1,62 +1,46 @@
 """English as data: the words for all that can be said, and the templates that say and ask it.
 
-A language is a file of such tables; grammar.py fills them and reads them back. Templates, LINKS and
-ANSWERS have one entry for each of truth.KINDS, in that order; the values of a table are 1, 2, ...
+A language is a file of such tables; grammar.py fills them, parser.py reads them back, and how a
+template is written stands in templates.py. The values of a table are 1, 2, ... The first way to say
+a thing is the plain one, which answers and captions use.
 """
 
-from data.shapes.truth import COMPARE, RELATION
-from data.shapes.world import ATTRIBUTES, COLOURS, PLACES, SHAPES, SIZES
+from data.shapes.english_held_out import HELD_OUT  # noqa: F401
+from data.shapes.english_questions import END, MACROS, QUESTIONS, START  # noqa: F401
+from data.shapes.world import COLOURS, PLACES, SHAPES
 
+SIZES = ("small", "(large|big)")
+PLURALS = tuple(shape + ("es" if shape == "cross" else "s") for shape in SHAPES)
+OBJECT, OBJECTS = "(object|thing|one)", "(objects|things)"  # where no shape is said
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-RELATIONS = ("left of", "right of", "above", "below")
+RELATIONS = (
+    "(left of|to the left of|on the left of|at the left of|more to the left than)",
+    "(right of|to the right of|on the right of|at the right of|more to the right than)",
+    "(above|up above|up from|more up than|over)",
+    "(below|down below|down from|more down than|under)",
+)
 YES_NO = ("yes", "no")
-PLURALS = tuple(shape + ("es" if shape == "cross" else "s") for shape in SHAPES) + ("objects",)
-AFTER_AN = ("orange", "object")  # these take "an" instead of "a"
+# What {link} stands for in a statement or a question, and {answer} in an answer.
+LINKS = dict(
+    count=NUMBERS, colour=COLOURS, shape=SHAPES, size=SIZES, relation=RELATIONS, place=PLACES
+)
+VALUES = LINKS | dict(existence=YES_NO, relation=YES_NO, compare=YES_NO)
 
-# {a} is a noun, {as} its plural, {link} the value in LINK, {place} where the noun is.
-STATEMENTS = (
-    "there is a {a}",
-    "the number of {as} is {link}",
-    "the {a} is {link}",
-    "the {a} is a {link}",
-    "the {a} is {link}",
-    "the {a} is {link} the {b}",
-    "there are more {as} than {bs}",
-    "the {a} is at the {link}",
-    "a {a} is at the {place}",
+STATEMENTS = dict(
+    existence=("there is a {a}",),
+    count=("the number of {as} is {link}",),
+    colour=("the {a} is {link}", "the colour of the {a} is {link}"),
+    shape=("the {a} is a {link}", "the shape of the {a} is a {link}"),
+    size=("the {a} is {link}", "the size of the {a} is {link}"),
+    relation=("the {a} is {link} the {b}",),
+    compare=("there are more {as} than {bs}", "there are fewer {bs} than {as}"),
+    place=("the {a} is at the {link}",),
+    content=("a {a} is at the {place}", "at the {place} is a {a}"),
 )
-QUESTIONS = (
-    "is there a {a} ?",
-    "how many {as} are there ?",
-    "what colour is the {a} ?",
-    "what shape is the {a} ?",
-    "what size is the {a} ?",
-    "is the {a} {link} the {b} ?",
-    "are there more {as} than {bs} ?",
-    "where is the {a} ?",
-    "what is at the {place} ?",
+ANSWERS = dict.fromkeys(STATEMENTS, "{answer}") | dict(
+    content="a {a}", nothing="nothing", none="there is none", several="there are several"
 )
-# The same questions in the same words, but in an order that no training text has.
-PARAPHRASES = (
-    "is a {a} there ?",
-    "there are how many {as} ?",
-    "the {a} is what colour ?",
-    "the {a} is what shape ?",
-    "the {a} is what size ?",
-    "the {a} is {link} the {b} ?",
-    "are {as} more than {bs} ?",
-    "the {a} is where ?",
-    "at the {place} is what ?",
-)
-
-LINKS = (YES_NO, NUMBERS, COLOURS, SHAPES, SIZES, RELATIONS, YES_NO, PLACES, ())
-# The same but for a relation, which is asked for with yes or no.
-ANSWERS = LINKS[:RELATION] + (YES_NO,) + LINKS[COMPARE:]
-
-LITERALS = (
-    "a an the and , ? is are there at of than more how many what where "
-    "colour shape size number nothing yes no object"
-)
-PHRASES = [phrase for table in ATTRIBUTES + (NUMBERS, RELATIONS, PLURALS) for phrase in table]
-# Every word of the language once; its index is its id.
-WORDS = tuple(dict.fromkeys(LITERALS.split() + " ".join(PHRASES).split()))
+CAPTION, CAPTION_WITH_PLACE, CAPTION_AS_LIST = "a {a}", "a {a} at the {place}", "{a}"
+COMMA, AND = ",", "and"  # between the noun phrases of a caption, and before the last
+# A word that changes beside others: (word, what it becomes, where those stand, those).
+AGREEMENT = (("a", "an", 1, ("orange", "object", "image")),)

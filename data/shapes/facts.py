@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.shapes import grammar, truth
+from data.shapes import truth
 from data.shapes.world import COLOUR, PLACE, SHAPE, SIZE
 
 FACT_KINDS = {
-    "facts": "shapes, colours and sizes",
+    "facts": "shapes, colours, sizes, and places where they are asked for",
     "objects": "facts of the kind: there is such a shape",
-    "attributes": "colours and sizes, bound to a shape",
+    "attributes": "colours, sizes and places, bound to a shape",
     "relations": "which shape stands before which in reading order",
     "counts": "how many things, and how many of each shape",
 }
@@ -38,12 +38,16 @@ class JudgedCaption:
     is_parseable: bool = True
 
 
-def judge_caption(caption, objects):
-    """A caption (a string) against the objects (m, 4) of a scene: JudgedCaption."""
-    scene = truth.without(objects[objects[:, SHAPE] > 0], PLACE)
+def judge_caption(parser, caption, objects, level="normal"):
+    """A caption (a string) against the objects (m, 4) of a scene: JudgedCaption.
+
+    level: of truth.PROMPTS, what was asked for; what it does not ask for is not missed.
+    """
+    asked = np.array([truth.PROMPTS.index(level)])
+    scene = truth.asked_caption(asked, objects[None, objects[:, SHAPE] > 0])[0]
     there = extract_facts(scene)
     try:
-        phrases = grammar.parse_caption(caption)
+        phrases = parser.parse_caption(caption)
     except ValueError:
         return JudgedCaption({kind: Counter() for kind in FACT_KINDS}, there, is_parseable=False)
     names_shape = phrases[:, SHAPE] > 0
@@ -69,7 +73,7 @@ def extract_facts(noun_phrases):
             continue
         shapes.append(shape)
         bound["shape", shape] += 1
-        for name, column in (("colour", COLOUR), ("size", SIZE)):
+        for name, column in (("colour", COLOUR), ("size", SIZE), ("place", PLACE)):
             if phrase[column]:
                 bound[name, shape, int(phrase[column])] += 1
     return dict(
@@ -104,16 +108,13 @@ def match_objects(noun_phrases, objects):
     return np.isin(np.arange(len(noun_phrases)), list(owner.values()))
 
 
-def mark_caption(caption, objects):
+def mark_caption(parser, caption, objects):
     """A caption as pieces [(text, True, False or None)]: which phrases are true of an object."""
     try:
-        phrases = grammar.parse_caption(caption)
+        phrases = parser.parse_caption(caption)
     except ValueError:
         return [(caption or "(nothing)", False)]
-    texts = [part for clause in caption.split(" , ") for part in clause.split(" and ")]
-    pieces = []
-    for k, (text, fits) in enumerate(zip(texts, match_objects(phrases, objects), strict=True)):
-        if k:
-            pieces.append((" and " if k == len(texts) - 1 else ", ", None))
-        pieces.append((text, bool(fits)))
-    return pieces
+    texts = parser.caption_pieces(caption)
+    truths = [None] * len(texts)
+    truths[0::2] = match_objects(phrases, objects).tolist()
+    return list(zip(texts, truths, strict=True))

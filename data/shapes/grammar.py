@@ -1,21 +1,26 @@
-"""Statements and captions to words by the tables of a language, and parsed back from words.
+"""Statements, questions, answers and captions to words, by the tables of a language.
 
 The layout of a statement (10,) and of a noun phrase (4,) is told in truth.py. Words are ids,
-indices into english.WORDS, and -1 where there is none.
+indices into a vocabulary, and -1 where there is none. parser.py is the way back.
 """
 
+import itertools
 import re
+from functools import cached_property
 
 import numpy as np
 
-from data.shapes import english
+from data.shapes.parser import Parser
+from data.shapes.templates import FIRST_SLOT, SLOTS, Templates, join, replace_macros, ways_to_say
 from data.shapes.truth import (
     CONTENT,
     KIND,
     KINDS,
     LINK,
+    NONE,
     NOTHING,
-    WIDTH,
+    PROMPTS,
+    SEVERAL,
     A,
     B,
     decode_object,
@@ -23,112 +28,177 @@ from data.shapes.truth import (
 )
 from data.shapes.world import COLOUR, PLACE, SHAPE, SIZE
 
-ID = {word: i for i, word in enumerate(english.WORDS)}
+
+class Grammar:
+    """The words of a language. tables: such as english.py. words: the vocabulary whose indices its
+    word ids are; if None, the words of the tables alone."""
+
+    def __init__(self, tables, words=None):
+        self.tables = tables
+        self.words = words or words_of(tables)
+        self.ids = {word: k for k, word in enumerate(self.words)}
+        self.sizes, self.colours = (self.table(t) for t in (tables.SIZES, tables.COLOURS))
+        self.places = self.table(tables.PLACES)
+        self.singular = self.table(tables.SHAPES, tables.OBJECT)
+        self.plural = self.table(tables.PLURALS, tables.OBJECTS)
+        self.links = {kind: self.table(phrases) for kind, phrases in tables.LINKS.items()}
+        self.values = {kind: self.table(phrases) for kind, phrases in tables.VALUES.items()}
+        self.statements = self.compile(tables.STATEMENTS, KINDS)
+        self.questions = self.compile(tables.QUESTIONS, KINDS + PROMPTS)
+        self.held_out = self.compile(tables.HELD_OUT, KINDS + PROMPTS)
+        self.start, self.end = (self.compile({"": [t]}, [""]) for t in (tables.START, tables.END))
+        answers = {kind: [template] for kind, template in tables.ANSWERS.items()}
+        self.answers = self.compile(answers, (*KINDS, "nothing", "none", "several"))
+
+    def compile(self, lists, kinds):
+        return Templates([lists[kind] for kind in kinds], self.ids, self.tables.MACROS)
+
+    def table(self, phrases, nothing=""):
+        """Value -> word ids, -1 at the ends: (ways, values + 1, words).
+
+        0 stands for `nothing`. Way 0 is the plain one; a phrase with fewer ways repeats them.
+        """
+        ways = [ways_to_say(phrase) for phrase in (nothing, *phrases)]
+        number, length = max(map(len, ways)), max(len(w.split()) for own in ways for w in own)
+        table = np.full((number, len(ways), length), -1)
+        for way in range(number):
+            for value, own in enumerate(ways):
+                words = own[way % len(own)].split()
+                table[way, value, : len(words)] = [self.ids[word] for word in words]
+        return table
+
+    @cached_property
+    def parser(self):
+        return Parser(self.tables, self.words)
+
+    # ------------------------------------------------------------ statements and questions
+
+    def render_statement(self, rows, phrasing=0):
+        """Statements (n, 10) as sentences, word ids (n, length). phrasing: see render_question."""
+        phrasing = np.broadcast_to(phrasing, (len(rows), 2))
+        filled = self.statements.draw(rows[:, KIND], phrasing[:, 0])
+        return self.fill(filled, rows, phrasing[:, 1])
+
+    def render_question(self, rows, phrasing=0, held_out=False):
+        """The questions to statements (n, 10), word ids (n, length); LINK counts in relations only.
+
+        phrasing: (n, 4) in [0, CHOICES), which template, which words, what stands before and behind
+        it; 0 is plain. held_out: in words that training never has.
+        """
+        phrasing = np.broadcast_to(phrasing, (len(rows), 4))
+        ways, zeros = self.held_out if held_out else self.questions, 0 * rows[:, KIND]
+        start, end = self.start.draw(zeros, phrasing[:, 2]), self.end.draw(zeros, phrasing[:, 3])
+        filled = np.concatenate([start, ways.draw(rows[:, KIND], phrasing[:, 0]), end], 1)
+        return self.fill(filled, rows, phrasing[:, 1])
+
+    def render_answer(self, rows, answers):
+        """The answers (n,) that truth.answer gives, in words: word ids (n, length)."""
+        rows, kind = rows.copy(), rows[:, KIND].copy()
+        is_content = kind == CONTENT
+        rows[is_content, A] = decode_object(np.clip(answers[is_content], 1, 128))
+        for number, code in enumerate((NOTHING, NONE, SEVERAL), start=len(KINDS)):
+            kind[answers == code] = number
+        rows[:, LINK] = answers
+        return self.fill(self.answers.draw(kind, 0 * kind), rows, 0 * kind)
+
+    def fill(self, templates, rows, phrasing):
+        """Templates (n, length), drawn for statements (n, 10), with the words in their slots.
+
+        phrasing: (n,), which of several words for a thing. Returns word ids (n, length).
+        """
+        values = {
+            "{a}": lambda rows, way: self.nouns(rows[:, A], way=way),
+            "{b}": lambda rows, way: self.nouns(rows[:, B], way=way),
+            "{as}": lambda rows, way: self.nouns(rows[:, A], self.plural, way),
+            "{bs}": lambda rows, way: self.nouns(rows[:, B], self.plural, way),
+            "{link}": lambda rows, way: by_kind(self.links, rows, way),
+            "{answer}": lambda rows, way: by_kind(self.values, rows, 0 * way),
+            "{place}": lambda rows, way: pick(self.places, rows[:, A][:, PLACE], way),
+        }
+        ids = np.full((*templates.shape, 6), -1)  # as many words may stand in one slot
+        ids[..., 0] = np.where(templates < FIRST_SLOT, templates, -1)
+        for k, slot in enumerate(SLOTS):
+            n, position = np.nonzero(templates == FIRST_SLOT + k)
+            if len(n):
+                words = values[slot](rows[n], phrasing[n])
+                ids[n, position, : words.shape[1]] = words
+        return self.compact(ids.reshape(len(ids), -1))
+
+    def nouns(self, noun_phrases, shapes=None, way=0):
+        """(n, 4) -> word ids (n, k), -1 where a word is left out. shapes: self.plural, perhaps."""
+        size, colour, shape = (noun_phrases[:, column] for column in (SIZE, COLOUR, SHAPE))
+        shapes = self.singular if shapes is None else shapes
+        words = [pick(self.sizes, size, way), pick(self.colours, colour, way)]
+        return np.concatenate([*words, pick(shapes, shape, np.asarray(way) // 7)], 1)
+
+    def compact(self, ids):
+        """Move the -1 of each row to its end, let words agree, cut to the longest row."""
+        there = ids >= 0
+        row, column = np.nonzero(there)
+        compacted = np.full((len(ids), max(there.sum(1).max(initial=1), 1)), -1)
+        compacted[row, there.cumsum(1)[row, column] - 1] = ids[row, column]
+        for word, becomes, offset, others in self.tables.AGREEMENT:
+            beside = np.roll(compacted, -offset, axis=1)
+            changes = (compacted == self.ids[word]) & np.isin(beside, [self.ids[w] for w in others])
+            compacted[changes] = self.ids[becomes]
+        return compacted
+
+    # ------------------------------------------------------------ captions
+
+    def render_caption(self, noun_phrases, as_list=False):
+        """Noun phrases (n, m, 4), empty ones last -> "a ring , a star and ...", ids (n, length).
+
+        as_list: (n,), where it is "ring , star and ...".
+        """
+        n, m, _ = noun_phrases.shape
+        there, ids = said(noun_phrases), []
+        last = there.sum(1) - 1
+        as_list = np.broadcast_to(as_list, n)
+        for k in range(m):
+            phrase = noun_phrases[:, k]
+            kind = np.where(as_list, 2, phrase[:, PLACE] > 0)
+            rows = np.concatenate([0 * phrase[:, :1], phrase], 1)
+            words = self.fill(self.captions.draw(kind, 0 * kind), rows, 0 * kind)
+            between = [self.ids[self.tables.AND], self.ids[self.tables.COMMA]]
+            joint = np.where(k == last, *between) if k else np.full(n, -1)
+            ids.append(np.where(there[:, k, None], np.concatenate([joint[:, None], words], 1), -1))
+        return self.compact(np.concatenate(ids, 1))
+
+    @cached_property
+    def captions(self):
+        tables = self.tables
+        kinds = (tables.CAPTION, tables.CAPTION_WITH_PLACE, tables.CAPTION_AS_LIST)
+        return Templates([[kind] for kind in kinds], self.ids, tables.MACROS)
+
+    # ------------------------------------------------------------ text
+
+    def answer_texts(self, rows, answers):
+        return self.texts(self.render_answer(rows, answers))
+
+    def caption_texts(self, noun_phrases):
+        return self.texts(self.render_caption(noun_phrases))
+
+    def text(self, ids):
+        """Word ids (length,) -> a string."""
+        return join(self.words[i] for i in ids if i >= 0)
+
+    def texts(self, ids):
+        """Word ids (n, length) -> n strings."""
+        return [self.text(row) for row in ids]
 
 
-def word_table(phrases, words_each=1):
-    """Value -> word ids, -1 where there is none: (values + 1, words_each); 0 is "not said"."""
-    table = np.full((len(phrases) + 1, words_each), -1)
-    for value, phrase in enumerate(phrases, start=1):
-        ids = [ID[word] for word in phrase.split()][:words_each]
-        table[value, : len(ids)] = ids
-    return table
+def pick(table, values, way):
+    """Of a table (ways, values + 1, words) the words for values (n,), in one of the ways."""
+    return table[way % len(table), values]
 
 
-SIZE_WORDS, COLOUR_WORDS = word_table(english.SIZES), word_table(english.COLOURS)
-PLACE_WORDS = word_table(english.PLACES, 2)
-SINGULAR_WORDS, PLURAL_WORDS = word_table(english.SHAPES), word_table(english.PLURALS[:-1])
-SINGULAR_WORDS[0], PLURAL_WORDS[0] = ID["object"], ID["objects"]  # where the shape is not said
-LINK_WORDS = tuple(word_table(values, 2) for values in english.LINKS)
-ANSWER_WORDS = tuple(word_table(values, 2) for values in english.ANSWERS)
-
-
-# ---------------------------------------------------------------- statements to words
-
-
-def nouns(noun_phrases, plural=False):
-    """(n, 4) -> word ids (n, 3), -1 where a word is left out."""
-    size, colour, shape = (noun_phrases[:, column] for column in (SIZE, COLOUR, SHAPE))
-    shape_words = PLURAL_WORDS if plural else SINGULAR_WORDS
-    return np.concatenate([SIZE_WORDS[size], COLOUR_WORDS[colour], shape_words[shape]], 1)
-
-
-def fill_slot(word, kind, rows):
-    """What one word of a template stands for in statements (n, 10) of one kind: word ids (n, k)."""
-    if word in ("{a}", "{as}"):
-        return nouns(rows[:, A], plural=word == "{as}")
-    if word in ("{b}", "{bs}"):
-        return nouns(rows[:, B], plural=word == "{bs}")
-    if word == "{link}":
-        return LINK_WORDS[kind][rows[:, LINK]]
-    if word == "{place}":
-        return PLACE_WORDS[rows[:, A][:, PLACE]]
-    return np.full((len(rows), 1), ID[word])
-
-
-def compact_ids(ids):
-    """Move the -1 of each row to its end, write "an" where it belongs, cut to the longest row."""
-    ids = np.take_along_axis(ids, (ids < 0).argsort(1, kind="stable"), 1)
-    before_vowel = np.isin(ids[:, 1:], [ID[word] for word in english.AFTER_AN])
-    ids[:, :-1][(ids[:, :-1] == ID["a"]) & before_vowel] = ID["an"]
-    return ids[:, : max((ids >= 0).sum(1).max(initial=1), 1)]
-
-
-def render_rows(templates, rows):
-    """Statements (n, 10) -> word ids (n, length), -1 at the ends."""
-    ids = np.full((len(rows), 24), -1)
-    for kind in range(len(KINDS)):
-        of_kind = rows[:, KIND] == kind
-        if of_kind.any():
-            words = templates[kind].split()
-            filled = np.concatenate([fill_slot(word, kind, rows[of_kind]) for word in words], 1)
-            ids[of_kind, : filled.shape[1]] = filled
-    return compact_ids(ids)
-
-
-def render_statement(rows):
-    """Statements (n, 10) as sentences, word ids (n, length)."""
-    return render_rows(english.STATEMENTS, rows)
-
-
-def render_question(rows, templates=english.QUESTIONS):
-    """The questions to statements (n, 10), word ids (n, length); LINK counts in relations only."""
-    return render_rows(templates, rows)
-
-
-def render_answer(rows, answers):
-    """The answers (n,) that truth.answer gives, in words: word ids (n, length)."""
-    ids = np.full((len(rows), 4), -1)
-    for kind in range(CONTENT):
-        of_kind = rows[:, KIND] == kind
-        ids[of_kind, :2] = ANSWER_WORDS[kind][answers[of_kind]]
-    is_content = rows[:, KIND] == CONTENT
-    ids[is_content & (answers == NOTHING), 0] = ID["nothing"]
-    is_object = is_content & (answers < NOTHING)
-    ids[is_object, 0] = ID["a"]
-    ids[is_object, 1:] = nouns(decode_object(answers[is_object]))
-    return compact_ids(ids)
-
-
-# ---------------------------------------------------------------- captions to words
-
-
-def render_caption(noun_phrases):
-    """Noun phrases (n, m, 4), empty ones last -> "a ring , a star and ...", ids (n, length)."""
-    n, m, _ = noun_phrases.shape
-    there = said(noun_phrases)
-    last = there.sum(1) - 1
-    ids = np.full((n, m, 9), -1)  # and | a | size colour shape | at the | place (2 words)
-    for k in range(m):
-        if k > 0:
-            ids[:, k, 0] = np.where(k == last, ID["and"], ID[","])
-        ids[:, k, 1] = ID["a"]
-        ids[:, k, 2:5] = nouns(noun_phrases[:, k])
-        has_place = noun_phrases[:, k, PLACE] > 0
-        ids[has_place, k, 5:7] = ID["at"], ID["the"]
-        ids[:, k, 7:9] = PLACE_WORDS[noun_phrases[:, k, PLACE]]
-    ids[~there] = -1
-    return compact_ids(ids.reshape(n, -1))
+def by_kind(tables, rows, way):
+    """What LINK says in statements (n, 10) by the table of each kind: word ids (n, k)."""
+    words = np.full((len(rows), max(table.shape[2] for table in tables.values())), -1)
+    for kind, table in tables.items():
+        mask = rows[:, KIND] == KINDS.index(kind)
+        words[mask, : table.shape[2]] = pick(table, rows[mask, LINK], way[mask])
+    return words
 
 
 def every_colour_and_shape():
@@ -139,97 +209,17 @@ def every_colour_and_shape():
     return noun_phrases
 
 
-def text(ids):
-    """Word ids (length,) -> a string."""
-    return " ".join(english.WORDS[i] for i in ids if i >= 0)
-
-
-def texts(ids):
-    """Word ids (n, length) -> n strings."""
-    return [text(row) for row in ids]
-
-
-# ---------------------------------------------------------------- words to statements
-
-
-def one_of(phrases):
-    """A group that matches one of the phrases, the longest first."""
-    return "(" + "|".join(sorted(phrases, key=len, reverse=True)) + ")"
-
-
-SIZE_AND_COLOUR = f"(?:{one_of(english.SIZES)} )?(?:{one_of(english.COLOURS)} )?"
-SINGULAR_PATTERN = SIZE_AND_COLOUR + one_of(english.SHAPES + ("object",))
-PLURAL_PATTERN = SIZE_AND_COLOUR + one_of(english.PLURALS)
-NOUN_PHRASE_PATTERN = re.compile(f"an? {SINGULAR_PATTERN}(?: at the {one_of(english.PLACES)})?")
-
-
-def template_pattern(template, kind):
-    """A template as a regular expression, and its slots in the order of their groups."""
-    slots = {
-        "{a}": SINGULAR_PATTERN,
-        "{b}": SINGULAR_PATTERN,
-        "{as}": PLURAL_PATTERN,
-        "{bs}": PLURAL_PATTERN,
-        "{link}": one_of(english.LINKS[kind]),
-        "{place}": one_of(english.PLACES),
-    }
-    words, literals = template.split(), {"a": "an?", "?": r"\?"}
-    pattern = " ".join((slots | literals).get(word, word) for word in words)
-    return re.compile(pattern), [word for word in words if word in slots]
-
-
-def compile_templates(templates):
-    """Templates -> [(kind, pattern, slots), ...]."""
-    return [(kind, *template_pattern(template, kind)) for kind, template in enumerate(templates)]
-
-
-SENTENCE_PATTERNS = compile_templates(english.STATEMENTS)
-QUESTION_PATTERNS = compile_templates(english.QUESTIONS) + compile_templates(english.PARAPHRASES)
-
-
-def parse(sentence, question=False):
-    """A sentence (or a question) of the grammar -> its statement (10,). Else ValueError."""
-    for kind, pattern, slots in QUESTION_PATTERNS if question else SENTENCE_PATTERNS:
-        match = pattern.fullmatch(sentence)
-        if match:
-            return to_statement(kind, slots, match.groups())
-    raise ValueError(
-        f"not a {'question' if question else 'statement'} of the grammar: {sentence!r}"
-    )
-
-
-def to_statement(kind, slots, groups):
-    """What the groups of a matched template say: (10,)."""
-    row, groups = np.zeros(WIDTH, np.int64), list(groups)
-    row[KIND] = kind
-    for slot in slots:
-        if slot == "{link}":
-            row[LINK] = value_of(english.LINKS[kind], groups.pop(0))
-        elif slot == "{place}":
-            row[A.start + PLACE] = value_of(english.PLACES, groups.pop(0))
-        else:
-            row[A if slot in ("{a}", "{as}") else B] = parse_noun(*groups[:3])
-            groups = groups[3:]
-    return row
-
-
-def value_of(phrases, phrase):
-    """Where a phrase stands in its table, from 1 on; 0 if it is not said."""
-    return phrases.index(phrase) + 1 if phrase in phrases else 0
-
-
-def parse_noun(size, colour, shape, place=None):
-    """Words, None where one is left out -> [size, colour, shape, place]."""
-    shapes = english.SHAPES if shape in english.SHAPES else english.PLURALS[:-1]
-    noun = value_of(english.SIZES, size), value_of(english.COLOURS, colour), value_of(shapes, shape)
-    return [*noun, value_of(english.PLACES, place)]
-
-
-def parse_caption(sentence):
-    """A caption -> its noun phrases (m, 4). ValueError for any other text."""
-    head, *last = sentence.rsplit(" and ", 1)
-    phrases = (head.split(" , ") if last else [head]) + last
-    matches = [NOUN_PHRASE_PATTERN.fullmatch(phrase) for phrase in phrases]
-    if not all(matches):
-        raise ValueError(f"not a caption of the grammar: {sentence!r}")
-    return np.array([parse_noun(*match.groups()) for match in matches])
+def words_of(tables):
+    """Every word of a language once: a tuple. (Held-out questions are built from the same.)"""
+    asked = [t for lists in (tables.STATEMENTS, tables.QUESTIONS) for t in lists.values()]
+    phrases = [phrases for lists in (tables.LINKS, tables.VALUES) for phrases in lists.values()]
+    nouns = (tables.SIZES, tables.COLOURS, tables.SHAPES, tables.PLURALS, tables.PLACES)
+    templates = [
+        *itertools.chain(*asked, *phrases, *nouns, tables.ANSWERS.values()),
+        tables.START, tables.END, tables.OBJECT, tables.OBJECTS,
+        tables.CAPTION, tables.CAPTION_WITH_PLACE, tables.COMMA, tables.AND,
+        *(becomes for _, becomes, *_ in tables.AGREEMENT),
+    ]  # fmt: skip
+    written = " ".join(replace_macros(template, tables.MACROS) for template in templates)
+    words = re.sub(r"[()|]", " ", re.sub(r"{\w+}", " ", written)).split()
+    return tuple(dict.fromkeys(words))

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from data.shapes import grammar, truth
+from data.shapes import truth
 from data.shapes.facts import judge_caption, mark_caption
+from data.shapes.questions_of_people import language_of
 from data.shapes.render import render
 from data.shapes.scene import select
 from data.shapes.world import COLOUR, PLACE, SHAPE, SIZE
@@ -39,48 +40,52 @@ class Pictures:
     def captions(self, omit=("place",)):
         """Full captions but for the attributes in `omit` (of COLUMNS): n strings."""
         columns = [COLUMNS[name] for name in omit]
-        return captions_of(truth.without(self.scenes.objects, *columns))
+        return self.data.grammar.caption_texts(truth.without(self.scenes.objects, *columns))
 
     def is_match(self, captions):
         """Which captions (c strings of the grammar) are true of which pictures: bool (n, c)."""
         parts = np.array_split(np.arange(len(captions)), -(-len(captions) // 256))
-        phrases = stack_phrases([grammar.parse_caption(caption) for caption in captions])
+        phrases = stack_phrases(
+            [self.data.grammar.parser.parse_caption(caption) for caption in captions]
+        )
         return np.concatenate(
             [truth.caption_truth(phrases[part], self.scenes.objects) for part in parts]
         ).T
 
-    def judge(self, captions):
-        """Generated captions, one for each picture, fact by fact: n JudgedCaption."""
+    def judge(self, captions, level="normal"):
+        """Generated captions, one for each picture, fact by fact, for what was asked (a level of
+        truth.PROMPTS): n JudgedCaption."""
         return [
-            judge_caption(caption, objects)
+            judge_caption(self.data.grammar.parser, caption, objects, level)
             for caption, objects in zip(captions, self.scenes.objects, strict=True)
         ]
 
     def mark(self, captions):
         """Captions as pieces of text for a page: n lists of (text, True, False or None)."""
         return [
-            mark_caption(caption, objects)
+            mark_caption(self.data.grammar.parser, caption, objects)
             for caption, objects in zip(captions, self.scenes.objects, strict=True)
         ]
 
     def answers(self, question):
-        """The right answers to one question: n strings, None where there is none to know."""
-        try:
-            row = grammar.parse(question, question=True)
-        except ValueError:
+        """The right answers to one question, in its language: n strings, None where there is none
+        to know."""
+        grammars = self.data.grammars
+        grammar = grammars.get(language_of(question, grammars))
+        if grammar is None:
             return [None] * len(self)
-        rows = np.tile(row, (len(self), 1))
+        rows = np.tile(grammar.parser.parse(question, question=True), (len(self), 1))
+        level = rows[:, truth.KIND] - len(truth.KINDS)
+        if level[0] >= 0:
+            said = truth.asked_caption(level, self.scenes.objects)
+            as_list = level == truth.LIST
+            return grammar.texts(grammar.render_caption(said, as_list))
         codes = truth.answer(rows, self.scenes.objects)
-        words = grammar.texts(grammar.render_answer(rows, codes))
+        words = grammar.answer_texts(rows, codes)
         return [
             None if code == truth.UNDECIDED else word
             for code, word in zip(codes, words, strict=True)
         ]
-
-
-def captions_of(phrases):
-    """Noun phrases (n, m, 4) -> n captions."""
-    return grammar.texts(grammar.render_caption(phrases))
 
 
 def stack_phrases(captions):

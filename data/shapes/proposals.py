@@ -10,6 +10,7 @@ from data.shapes.truth import (
     EXISTENCE,
     KIND,
     LINK,
+    PRESUPPOSING,
     RELATION,
     SHAPE_OF,
     SIZE_OF,
@@ -24,24 +25,28 @@ from data.shapes.world import COLOUR, PLACE, SHAPE, SIZE, diagonal_of
 NAMED = np.array([(0, 1, 0), (0, 0, 1), (0, 1, 1), (0, 1, 1), (1, 1, 0), (1, 0, 1), (1, 1, 1)])
 
 
-def propose_questions(kind, objects, randint, single=False):
+def propose_questions(kind, objects, randint, single=False, everything=False, premise=2):
     """Random statements about objects (n, m, 4), each of the kind that `kind` (n,) says: (n, 10).
 
-    `randint(tag, sides)` gives one random integer for each row. `single` (a bool for each row, or
-    one for all): where a count is asked, name the colour or the shape alone, so that the words of
-    the question tell nothing about its answer.
+    `randint(tag, sides)` gives one random integer for each row. The others are a bool for each row,
+    or one for all. `single`: where a count is asked, name the colour or the shape alone, so that
+    the words of the question tell nothing about its answer. `everything`: count all things.
+    premise (an integer for each row, or one for all): 0 and 1 presuppose what may not be there, or
+    not alone.
     """
     i, j = draw_two_objects(objects, randint)
     sides = {"size": 2, "colour": 8, "shape": 8, "place": 9}
     anything = np.stack([randint(tag, number) for tag, number in sides.items()], 1) + 1
     mixed = mix_attributes(i, j, anything, randint)
-    names_mixed = np.isin(kind, (EXISTENCE, COUNT, COMPARE))
-    mask_a, mask_b = draw_masks(kind, randint, single)
+    names_mixed = np.isin(kind, (EXISTENCE, COUNT, COMPARE)) | (np.asarray(premise) < 2)
+    may_be_single = (kind == COUNT) | (np.isin(kind, PRESUPPOSING) & (np.asarray(premise) == 1))
+    mask_a, mask_b = draw_masks(kind, randint, single & may_be_single)
+    mask_a[(kind == COUNT) & everything] = 0
 
     rows = np.zeros((len(objects), WIDTH), np.int64)
     rows[:, KIND] = kind
     rows[:, A][:, :PLACE] = np.where(names_mixed[:, None], mixed, i)[:, :PLACE] * mask_a
-    complete_relations(rows, j[:, :PLACE] * mask_b, randint)
+    complete_relations(rows, j[:, :PLACE] * mask_b, premise, randint)
     complete_comparisons(rows, j[:, :PLACE] * mask_a, anything[:, :PLACE] * mask_a, randint)
     complete_contents(rows, i[:, PLACE], anything[:, PLACE], randint)
     return rows
@@ -59,7 +64,7 @@ def mix_attributes(i, j, anything, randint):
     """Colour and shape each from object i, object j or from nowhere: plausible, often not there."""
     mixed = i.copy()
     for column, tag in ((COLOUR, "colour from"), (SHAPE, "shape from")):
-        source = np.minimum(randint(tag, 4), 2)
+        source = randint(tag, 3)
         mixed[:, column] = np.choose(source, [i[:, column], j[:, column], anything[:, column]])
     return mixed
 
@@ -67,9 +72,10 @@ def mix_attributes(i, j, anything, randint):
 def draw_masks(kind, randint, single):
     """Which of size, colour and shape the nouns a and b name: (n, 3) each.
 
-    What is asked for is never named; where nothing else would be, the shape (or the colour) is.
+    single: which name one of them alone. What is asked for is never named; where nothing else would
+    be, the shape (or the colour) is.
     """
-    only_one = ((kind == COUNT) & single) | (kind == COMPARE)
+    only_one = single | (kind == COMPARE)
     mask_a = NAMED[randint("named", np.where(only_one, 2, len(NAMED)))]
     mask_b = NAMED[randint("named b", len(NAMED))]
     for asked, column in ((COLOUR_OF, COLOUR), (SHAPE_OF, SHAPE), (SIZE_OF, SIZE)):
@@ -79,11 +85,15 @@ def draw_masks(kind, randint, single):
     return mask_a, mask_b
 
 
-def complete_relations(rows, noun_b, randint):
-    """A relation names a second object and how the first one stands to it; in place."""
+def complete_relations(rows, noun_b, premise, randint):
+    """A relation names a second object and how the first one stands to it; in place.
+
+    Either of the two may be the one that is not there."""
     mask = rows[:, KIND] == RELATION
     rows[mask, B.start : B.start + PLACE] = noun_b[mask]
     rows[mask, LINK] = randint("link", 4)[mask] + 1
+    swap = mask & (np.asarray(premise) < 2) & (randint("which is not there", 2) == 0)
+    rows[swap, A], rows[swap, B] = rows[swap, B].copy(), rows[swap, A].copy()
 
 
 def complete_comparisons(rows, noun_b, anything, randint):

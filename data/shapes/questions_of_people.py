@@ -1,46 +1,54 @@
 """Questions and pictures as people bring them: spelled anyhow, and from outside this world."""
 
 import re
+import unicodedata
 
-from data.shapes import english, grammar
+from data.tokenizer import FIRST_WORD
 
 QUOTES = "\"'`´‘’“”„«»"
 SPELLINGS = {"color": "colour", "colors": "colours", "centre": "center", "grey": "gray"}
 
 
-def normalize_question(question):
-    """As people type it -> as the grammar spells it, see spell; with a question mark where one is
-    missing and the grammar then knows the question."""
+def normalize_question(question, grammars):
+    """As people type it -> as the grammars spell it, see spell; with a question mark at the end,
+    unless one of them knows it without. grammars: {name: Grammar}."""
     text = re.sub(r"( \?)+$", " ?", spell(question))
-    if not is_known(text) and is_known(f"{text} ?"):
+    if language_of(text, grammars) is None and language_of(f"{text} ?", grammars):
         return f"{text} ?"
     return text
 
 
 def spell(text):
     """Small letters, words apart, no quotes, full stops or exclamation marks, British spelling but
-    for "center"."""
-    text = text.lower()
+    for "center"; Korean letters composed."""
+    text = unicodedata.normalize("NFC", text).lower().replace("？", "?")
     for sign in QUOTES + ".!":
         text = text.replace(sign, " ")
     text = re.sub(r"([?,])", r" \1 ", text)
     return " ".join(SPELLINGS.get(word, word) for word in text.split())
 
 
-def is_known(text):
-    """Is it a question of the grammar?"""
-    try:
-        grammar.parse(text, question=True)
-    except ValueError:
-        return False
-    return True
+def language_of(text, grammars):
+    """The name of the grammar that knows this question; None if none does."""
+    for name, grammar in grammars.items():
+        try:
+            grammar.parser.parse(text, question=True)
+            return name
+        except ValueError:
+            pass
+    return None
 
 
-def explain_question(text):
-    """A line on a (normalized) question that the grammar does not know, "" if it does."""
-    if is_known(text):
+def explain_question(text, grammars):
+    """A line on a (normalized) question that no grammar knows, "" if one does."""
+    if language_of(text, grammars):
         return ""
-    unknown = [word for word in dict.fromkeys(text.split()) if word not in english.WORDS]
+    parser = next(iter(grammars.values())).parser
+    unknown = [
+        word
+        for word in dict.fromkeys(text.split())
+        if min(parser.tokenizer.encode(word)) < FIRST_WORD
+    ]
     why = f"unknown: {', '.join(unknown)}" if unknown else "its words are known, not their order"
     return f"not a question of this world: {text!r} ({why}); the answer below is a guess"
 

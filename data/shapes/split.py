@@ -9,68 +9,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from data.shapes import grammar, hard_negatives, questions, truth
-from data.shapes.english import PARAPHRASES
-from data.shapes.pictures import Pictures, captions_of
+from data.shapes import hard_negatives, minimal_pairs, questions, truth
+from data.shapes.conversation import prompt_rows
+from data.shapes.grammar import every_colour_and_shape
+from data.shapes.items import Presence, QuestionPairs, Questions, ZeroShot
+from data.shapes.pictures import Pictures
+from data.shapes.rng import CounterRNG
 from data.shapes.scene import sample
+from data.shapes.templates import CHOICES
 from data.shapes.world import ATTRIBUTES, COLOUR, PLACE, SHAPE, SIZE
-
-
-@dataclass
-class Questions:
-    """Questions about pictures, flat: each picture's stand side by side.
-
-    pictures: n. asked, targets: n * q strings. cluster: (n * q,).
-    """
-
-    pictures: Pictures
-    asked: list
-    targets: list
-
-    @property
-    def cluster(self):
-        return self.pictures.cluster.repeat(len(self.asked) // len(self.pictures))
-
-
-@dataclass
-class QuestionPairs(Questions):
-    """One question of one family about both pictures of each minimal pair.
-
-    paraphrases: the same questions in words that training never has. needs_counting: bool (n,).
-    chance: what a guess is right in.
-    """
-
-    paraphrases: list
-    needs_counting: np.ndarray
-    chance: float
-
-
-@dataclass
-class Presence:
-    """POPE: "is there a SHAPE ?", two a picture. asked: n lists of 2 texts. is_there: bool (n, 2).
-
-    cluster: (2 n,) four answers that hang together, see hard_negatives.sample_pope.
-    """
-
-    pictures: Pictures
-    asked: list
-    is_there: np.ndarray
-    cluster: np.ndarray
-
-
-@dataclass
-class ZeroShot:
-    """Pictures of one object, their class (n,), and the class captions in several templates.
-
-    templates: {name: [64 captions]}, "plain" and others; `unseen` names those that training never
-    shows. chance: the share that the most frequent class has.
-    """
-
-    pictures: Pictures
-    label: np.ndarray
-    templates: dict
-    unseen: tuple
-    chance: float
 
 
 @dataclass(frozen=True)
@@ -83,6 +30,17 @@ class Split:
     contrasts = tuple(hard_negatives.CONTRASTS)
     foil_kinds = hard_negatives.KINDS
     negatives = hard_negatives.NEGATIVES
+    levels = truth.PROMPTS
+
+    @property
+    def grammar(self):
+        return self.data.grammar
+
+    @property
+    def denials(self):
+        """The answers to what presupposes a thing that is not there, or not alone: two texts."""
+        rows = np.zeros((2, truth.WIDTH), np.int64)
+        return self.grammar.answer_texts(rows, np.array([truth.NONE, truth.SEVERAL]))
 
     @property
     def key(self):
@@ -124,28 +82,67 @@ class Split:
             world, seed, name, pictures.indices, pictures.scenes.objects, self.families, each
         )
         flat = rows.reshape(-1, rows.shape[-1])
-        asked = grammar.texts(grammar.render_question(flat))
-        targets = grammar.texts(grammar.render_answer(flat, answers.reshape(-1)))
-        return Questions(pictures, asked, targets)
+        turn = np.tile(np.arange(each), len(pictures))
+        asked = self.ask(flat, pictures.indices.repeat(each), turn)
+        return Questions(pictures, asked, self.grammar.answer_texts(flat, answers.reshape(-1)))
 
     def question_pairs(self, family, pairs):
         """So many minimal pairs of one question family. NotEnoughScenes if the split has fewer."""
-        found = questions.sample_minimal_pairs(*self.key, family, pairs)
-        rows = found.rows.repeat(2, 0)
+        found = minimal_pairs.sample_minimal_pairs(*self.key, family, pairs)
+        return self.both_of(found, minimal_pairs.chance(self.data.world, family, found.answers))
+
+    def premise_pairs(self, pairs):
+        """So many minimal pairs, of all families that presuppose a thing, in one picture of which
+        it is not there, or not alone. NotEnoughScenes if the split has fewer."""
+        return self.both_of(minimal_pairs.sample_premise_pairs(*self.key, pairs), 1 / 2)
+
+    def both_of(self, found, chance):
+        """minimal_pairs.Pairs, put into words: QuestionPairs."""
+        asked, paraphrases = (
+            self.ask(found.rows, found.indices, held_out=h) for h in (False, True)
+        )
         return QuestionPairs(
             pictures=self.take((found.indices[:, None] + [0, 1]).reshape(-1)),
-            asked=grammar.texts(grammar.render_question(rows)),
-            targets=grammar.texts(grammar.render_answer(rows, found.answers.reshape(-1))),
-            paraphrases=grammar.texts(grammar.render_question(rows, PARAPHRASES)),
+            asked=twice(asked),
+            targets=self.grammar.answer_texts(found.rows.repeat(2, 0), found.answers.reshape(-1)),
+            paraphrases=twice(paraphrases),
             needs_counting=found.needs_counting.repeat(2),
-            chance=questions.chance(self.data.world, family, found.answers),
+            is_denied=found.answers.reshape(-1) >= truth.NONE,
+            chance=chance,
         )
+
+    def count_everything(self, items):
+        """How many things are there, in all, in so many pictures: Questions."""
+        pictures = self.pictures(items)
+        rows = np.zeros((items, truth.WIDTH), np.int64)
+        rows[:, truth.KIND] = truth.COUNT
+        answers = truth.answer(rows, pictures.scenes.objects)
+        asked = self.ask(rows, pictures.indices)
+        return Questions(pictures, asked, self.grammar.answer_texts(rows, answers))
+
+    def caption_prompts(self, level, items):
+        """Captions asked for as `level` of truth.PROMPTS: Questions, of which the targets are
+        captions that say what was asked for."""
+        pictures = self.pictures(items)
+        level = np.full(items, self.levels.index(level))
+        said = truth.asked_caption(level, pictures.scenes.objects)
+        captions = self.grammar.render_caption(said, as_list=level == truth.LIST)
+        asked = self.ask(prompt_rows(level), pictures.indices)
+        return Questions(pictures, asked, self.grammar.texts(captions))
+
+    def ask(self, rows, indices, turn=0, held_out=False):
+        """Statements (n, 10) about these samples (n,) as questions, each in one of the phrasings of
+        training, or in one that training never has: n strings. turn: (n,), numbers the questions
+        about a picture, so that not all are put alike."""
+        rng = CounterRNG(0, self.name, indices)
+        phrasing = rng.randint("asked", CHOICES, (64, 4))[np.arange(len(rows)), turn]
+        return self.grammar.texts(self.grammar.render_question(rows, phrasing, held_out))
 
     def presence(self, kind, squares):
         """POPE, four answers a square. NotEnoughScenes if the split has fewer."""
         scenes, shapes, is_there = hard_negatives.sample_pope(*self.key, kind, squares)
         rows = hard_negatives.existence_statements(shapes.reshape(-1))
-        asked = grammar.texts(grammar.render_question(rows))
+        asked = self.ask(rows, np.arange(len(rows)))
         return Presence(
             pictures=Pictures(self.data, scenes, np.arange(len(shapes))),
             asked=[asked[k : k + 2] for k in range(0, len(asked), 2)],
@@ -157,13 +154,14 @@ class Split:
         """Two pictures and two captions an item: (Pictures, Pictures), (n strings, n strings)."""
         one, two, *phrases = hard_negatives.sample_winoground(*self.key, contrast, items)
         pictures = [Pictures(self.data, scenes, np.arange(items)) for scenes in (one, two)]
-        return pictures, [captions_of(p) for p in phrases]
+        return pictures, [self.grammar.caption_texts(p) for p in phrases]
 
     def sugarcrepe(self, kind, items):
         """Pictures, a true caption of each, and a false one that differs in one thing."""
         found = hard_negatives.sample_sugarcrepe(*self.key, kind, items)
         pictures = Pictures(self.data, found.scenes, np.arange(items))
-        return pictures, captions_of(found.true), captions_of(found.false)
+        both = [self.grammar.caption_texts(phrases) for phrases in (found.true, found.false)]
+        return pictures, *both
 
     def zero_shot(self, items):
         """Pictures of one object against "a COLOUR SHAPE" and longer templates: ZeroShot."""
@@ -174,8 +172,8 @@ class Split:
         first = scenes.objects[:, 0]
         label = (first[:, COLOUR] - 1) * 8 + first[:, SHAPE] - 1
         is_even = world.prior == "uniform" and not world.held_out
-        templates = {"plain": class_captions()} | {
-            phrase: class_captions(column, value)
+        templates = {"plain": class_captions(self.grammar)} | {
+            phrase: class_captions(self.grammar, column, value)
             for column in (SIZE, PLACE)
             for value, phrase in enumerate(ATTRIBUTES[column], start=1)
         }
@@ -193,9 +191,14 @@ class Split:
         return max(len(self.data.tokenizer.encode(caption)) for caption in captions) + 2
 
 
-def class_captions(column=None, value=0):
+def twice(texts):
+    """Each text twice in a row, once for each picture of a pair."""
+    return [text for text in texts for _ in range(2)]
+
+
+def class_captions(grammar, column=None, value=0):
     """The 64 captions "a COLOUR SHAPE", colour by colour, perhaps with one more attribute."""
-    phrases = grammar.every_colour_and_shape()
+    phrases = every_colour_and_shape()
     if column is not None:
         phrases[..., column] = value
-    return captions_of(phrases)
+    return grammar.caption_texts(phrases)

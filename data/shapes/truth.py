@@ -17,11 +17,16 @@ from data.shapes.world import COLOUR, PLACE, SHAPE, SIZE
 KINDS = (
     "existence", "count", "colour", "shape", "size", "relation", "compare", "place", "content"
 )  # fmt: skip
+# What else can be asked for: a caption, of shapes alone, as usual, with places, or a mere list.
+PROMPTS = ("brief", "normal", "detailed", "list")
+BRIEF, NORMAL, DETAILED, LIST = range(4)
 EXISTENCE, COUNT, COLOUR_OF, SHAPE_OF, SIZE_OF, RELATION, COMPARE, PLACE_OF, CONTENT = range(9)
 KIND, A, LINK, B, WIDTH = 0, slice(1, 5), 5, slice(6, 10), 10
 
 UNDECIDED, YES, NO = 0, 1, 2
 NOTHING = 129  # what is at a place where nothing is; 1..128 number size x colour x shape
+NONE, SEVERAL = 130, 131  # the thing that a question presupposes is not there, or not alone
+PRESUPPOSING = (COLOUR_OF, SHAPE_OF, SIZE_OF, RELATION, PLACE_OF)
 
 
 # ---------------------------------------------------------------- noun phrases
@@ -78,40 +83,56 @@ def answer(rows, objects):
     """The answer to the question of statement (n, 10) in objects (n, m, 4): (n,), 0 = undecided.
 
     YES or NO; a number + 1; a colour, shape, size or place; 1..128 or NOTHING for "what is at".
-    "The red circle" takes exactly one red circle, and a relation two objects that differ clearly on
-    its axis.
+    "The red circle" takes exactly one red circle: otherwise the answer is NONE or SEVERAL. A
+    relation takes two objects that differ clearly on its axis.
     """
     n = np.arange(len(rows))
     fits_a, fits_b = matches(rows[:, A], objects), matches(rows[:, B], objects)
     count_a, count_b = fits_a.sum(1), fits_b.sum(1)
     object_a, object_b = objects[n, fits_a.argmax(1)], objects[n, fits_b.argmax(1)]
-    one_a, one_b = count_a == 1, count_b == 1
     by_kind = np.stack(
         [
             yes_no(count_a > 0),
             np.minimum(count_a, 9) + 1,
-            object_a[:, COLOUR] * one_a,
-            object_a[:, SHAPE] * one_a,
-            object_a[:, SIZE] * one_a,
-            relation_holds(rows[:, LINK], object_a, object_b) * (one_a & one_b),
+            object_a[:, COLOUR],
+            object_a[:, SHAPE],
+            object_a[:, SIZE],
+            relation_holds(rows[:, LINK], object_a, object_b),
             yes_no(count_a > count_b),
-            object_a[:, PLACE] * one_a,
+            object_a[:, PLACE],
             np.where(count_a > 0, encode_object(object_a), NOTHING),
         ]
     )
-    return by_kind[rows[:, KIND], n]
+    answers = by_kind[rows[:, KIND], n]
+    presupposes_b = rows[:, KIND] == RELATION
+    no_thing = (count_a == 0) | (presupposes_b & (count_b == 0))
+    not_alone = (count_a > 1) | (presupposes_b & (count_b > 1))
+    denied = np.where(no_thing, NONE, np.where(not_alone, SEVERAL, answers))
+    return np.where(np.isin(rows[:, KIND], PRESUPPOSING), denied, answers)
 
 
 def truth(rows, objects):
     """Is the statement (n, 10) true in objects (n, m, 4)? YES, NO or UNDECIDED, (n,)."""
     kind, answers = rows[:, KIND], answer(rows, objects)
     by_presence = yes_no(matches(rows[:, A], objects).any(1))
+    answers = np.where(np.isin(answers, (NONE, SEVERAL)), UNDECIDED, answers)
     by_link = np.where(answers == UNDECIDED, UNDECIDED, yes_no(answers == rows[:, LINK]))
     is_yes_no = np.isin(kind, (EXISTENCE, RELATION, COMPARE))
     return np.where(kind == CONTENT, by_presence, np.where(is_yes_no, answers, by_link))
 
 
 # ---------------------------------------------------------------- captions
+
+
+def asked_caption(level, objects):
+    """What a caption says where it is asked for as level (n,) of PROMPTS: (n, m, 4).
+
+    "brief" and "list" say shapes, "normal" all but places, "detailed" all.
+    """
+    level, phrases = np.asarray(level)[:, None], objects.copy()
+    phrases[..., PLACE] *= level == DETAILED
+    phrases[..., [SIZE, COLOUR]] *= ((level == NORMAL) | (level == DETAILED))[..., None]
+    return phrases
 
 
 def caption_truth(noun_phrases, objects):

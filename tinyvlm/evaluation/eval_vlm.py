@@ -17,8 +17,9 @@ KEPT = (
 
 
 def evaluate_captions(predictor, pictures):
-    """A caption of each picture: {name: metric}, and the captions."""
-    captions = [row[0] for row in predictor.answer(pictures, [[""]] * len(pictures))]
+    """A usual caption of each picture: {name: metric}, and the captions."""
+    asked = [[pictures.data.caption_prompt]] * len(pictures)
+    captions = [row[0] for row in predictor.answer(pictures, asked)]
     return metrics.caption_report(pictures.judge(captions), pictures.cluster), captions
 
 
@@ -65,6 +66,50 @@ def evaluate_family(predictor, asked):
     return scores, list(seeing)
 
 
+def evaluate_premises(predictor, split, pairs):
+    """Questions that presuppose a thing, which in one picture of each pair is not there, or not
+    alone: {"recognised", "denied": metric}, shares of false and of true premises."""
+    asked = split.premise_pairs(pairs)
+    said = first_answers(predictor, asked)
+    right = metrics.exact_match(said, asked.targets)
+    denied = np.array([answer in split.denials for answer in said], float)
+    false, true = asked.is_denied, ~asked.is_denied
+    return {
+        "recognised": proportion(
+            right[false], asked.cluster[false], "what is not there, or not alone: it says so"
+        ),
+        "denied": proportion(
+            denied[true], asked.cluster[true], "what is there, alone: it says the opposite"
+        ),
+    }
+
+
+def evaluate_instructions(predictor, split, items):
+    """Captions asked for in several ways, scored for what was asked: {level: {name: metric}}."""
+    result = {}
+    for level in split.levels:
+        asked = split.caption_prompts(level, items)
+        said = first_answers(predictor, asked)
+        report = metrics.caption_report(asked.pictures.judge(said, level), asked.cluster)
+        right, meaning = metrics.exact_match(said, asked.targets), "word for word as asked"
+        result[level] = {
+            "fact F1": report["fact_f1"], "as asked": proportion(right, asked.cluster, meaning)
+        }  # fmt: skip
+    return result
+
+
+def evaluate_count(predictor, split, items):
+    """How many things are there, in all? A metric."""
+    asked = split.count_everything(items)
+    right = metrics.exact_match(first_answers(predictor, asked), asked.targets)
+    return proportion(right, asked.cluster, "how many things, in all")
+
+
+def first_answers(predictor, asked):
+    """What is said to Questions of which there is one about each picture."""
+    return [row[0] for row in predictor.answer(asked.pictures, [[q] for q in asked.asked])]
+
+
 def vqa_mean(families, which):
     """The mean over families of evaluate_vqa's result, `which` being "seeing", "blind" ..."""
     scores = [scores[which] for scores in families.values()]
@@ -85,7 +130,10 @@ def evaluate_pope(predictor, split, items):
         )
         result[kind] = {
             form: metrics.pope_report(
-                np.array(said, object).reshape(-1), found.is_there.reshape(-1), found.cluster
+                np.array(said, object).reshape(-1),
+                found.is_there.reshape(-1),
+                found.cluster,
+                found.pictures.data.yes_no,
             )
             for form, said in answers.items()
         }
@@ -135,7 +183,19 @@ def validate(model, data, pictures=64, pairs=24):
 
 
 def evaluate_test(model, data, items):
-    """The test split: {name: metric} for the table, and numbers for metrics.json."""
+    """The test split, in each language: {name: metric} for the table, and numbers for metrics.json.
+    The names of a second language's end with it."""
+    table, numbers = {}, {}
+    for language in data.languages:
+        ending = "" if language == data.languages[0] else f" {language}"
+        scores, values = evaluate_language(model, data.speaking(language), items)
+        table |= {name + ending: metric for name, metric in scores.items()}
+        numbers |= {name + ending.replace(" ", "_"): value for name, value in values.items()}
+    return table, numbers
+
+
+def evaluate_language(model, data, items):
+    """The test split in one language, see evaluate_test."""
     predictor, split = VLMPredictor(model, data.tokenizer), data.split("test")
     captions, _ = evaluate_captions(predictor, split.pictures(2 * items))
     families, _ = evaluate_vqa(predictor, split, split.families, items)
@@ -145,9 +205,23 @@ def evaluate_test(model, data, items):
         table[f"VQA {family}"] = scores["seeing"]
         numbers[f"vqa_{family}"] = scores["seeing"].value
         numbers[f"vqa_blind_{family}"] = scores["blind"].value
-    seeing, blind = vqa_mean(families, "seeing"), vqa_mean(families, "blind")
-    table |= {"VQA, mean of families": seeing, "the same without picture": blind}
-    return table, numbers | dict(vqa=seeing.value, vqa_blind=blind.value, vqa_chance=seeing.chance)
+        numbers[f"vqa_paraphrased_{family}"] = scores["paraphrased"].value
+        if scores["needs_counting"].items:
+            table[f"VQA {family}, hard ones"] = scores["needs_counting"]
+            numbers[f"vqa_hard_{family}"] = scores["needs_counting"].value
+    means = {name: vqa_mean(families, name) for name in ("seeing", "blind", "paraphrased")}
+    premises = evaluate_premises(predictor, split, items)
+    others = {
+        "VQA, mean of families": means["seeing"],
+        "the same without picture": means["blind"],
+        "the same in words never trained": means["paraphrased"],
+        "how many in all": evaluate_count(predictor, split, items),
+        "false premise recognised": premises["recognised"],
+        "true premise denied": premises["denied"],
+    }
+    names = ("vqa", "vqa_blind", "vqa_paraphrased", "count_all", "recognised", "denied")
+    numbers |= {k: metric.value for k, metric in zip(names, others.values(), strict=True)}
+    return table | others, numbers | dict(vqa_chance=means["seeing"].chance)
 
 
 def sample_lines(model, data, pictures, each=3):

@@ -137,13 +137,13 @@ def fact_scores(judged, kind, name, cluster):
 # ---------------------------------------------------------------- answers
 
 
-def pope_report(predictions, is_there, cluster):
+def pope_report(predictions, is_there, cluster, yes_no=("yes", "no")):
     """Answers about presence, "yes", "no" or anything else (invalid, and wrong): {name: metric}.
 
-    is_there: bool (n,). A number from 0 to 1 instead of a word is a share of "yes": 0.5 is a tie.
-    Li et al. (2023).
+    is_there: bool (n,). yes_no: the two words. A number from 0 to 1 instead of a word is a share of
+    "yes": 0.5 is a tie. Li et al. (2023).
     """
-    values = {"yes": 1.0, "no": 0.0}
+    values = dict(zip(yes_no, (1.0, 0.0), strict=True))
     yes = np.array(
         [values.get(p, math.nan) if isinstance(p, str) else p for p in predictions], float
     )

@@ -84,7 +84,7 @@ class VLMPredictor:
 
     def prefers_yes(self, pictures, asked):
         """Is "yes" likelier than "no" as the first word? (n, q), 1, 0, or 0.5 for a tie."""
-        yes, no = self.tokenizer.encode("yes no")
+        yes, no = (self.tokenizer.encode(word)[0] for word in pictures.data.yes_no)
         wins = []
         with evaluation_mode(self.model):
             for part, (image_embeds, image_mask) in self.iter_batches(pictures, len(asked[0])):

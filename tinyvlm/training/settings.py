@@ -4,7 +4,7 @@ import dataclasses
 
 import torch
 
-from data.dataset import DATASETS, OLDER_NAMES
+from data.dataset import DATASETS, LANGUAGES, OLDER_NAMES
 from tinyvlm.training.config import UserError, kwargs_for, option
 from tinyvlm.vision import VISION_ENCODERS
 
@@ -25,6 +25,9 @@ class TrainConfig:
         alias="--world",
         renamed=OLDER_NAMES,
     )
+    language: str = option(
+        "en", "English, Korean, or each picture in one of them", choices=tuple(LANGUAGES)
+    )
     held_out: int = option(
         0, "colour-shape pairs (of each colour) that training never shows", min=0, max=4
     )
@@ -39,7 +42,7 @@ class TrainConfig:
 
 def open_dataset(config, image_size, device):
     """The data set that the flags name. UserError if they do not go together."""
-    names = ("held_out", "seed", "num_questions", "num_blind")
+    names = ("language", "held_out", "seed", "num_questions", "num_blind")
     settings = {name: getattr(config, name) for name in names if hasattr(config, name)}
     try:
         return DATASETS[config.dataset](image_size=image_size, device=device, **settings)

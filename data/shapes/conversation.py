@@ -1,0 +1,96 @@
+"""What is said about a picture in training: captions, questions and answers, as word ids.
+
+A piece of it is (prompt, answer), two arrays of word ids (b, length), -1 at the ends.
+"""
+
+import numpy as np
+
+from data.shapes import truth
+from data.shapes.templates import CHOICES
+from data.shapes.truth import LIST, NORMAL, PROMPTS
+from data.shapes.world import PLACE, SHAPE
+from data.tokenizer import FIRST_WORD, PAD
+
+
+class Speakers:
+    """Who talks about the pictures of a batch: each picture draws one of the languages."""
+
+    def __init__(self, grammars, rng):
+        """grammars: {name: Grammar}, which share a vocabulary."""
+        self.grammars = list(grammars.values())
+        self.language = rng.randint("language", len(self.grammars))  # (b,)
+
+    def say(self, render, each=1):
+        """render(grammar) -> word ids (b * each, length), of each picture in its language."""
+        parts = [render(grammar) for grammar in self.grammars]
+        language = self.language.repeat(each)
+        ids = np.full((len(language), max(part.shape[1] for part in parts)), -1)
+        for number, part in enumerate(parts):
+            ids[language == number, : part.shape[1]] = part[language == number]
+        return ids
+
+
+def usual_caption(speakers, objects):
+    """Sizes, colours and shapes. Nothing asks for it, but in a second language there are words."""
+    level = np.full(len(objects), NORMAL)
+    asked, caption = caption_of(speakers, objects, level, phrasing=0)
+    asked[speakers.language == 0] = -1
+    return asked, caption
+
+
+def asked_caption(speakers, objects, rng):
+    """Any kind of caption, asked for in some of the words."""
+    level = rng.randint("prompt", len(PROMPTS))
+    return caption_of(speakers, objects, level, rng.randint("prompt phrasing", CHOICES, (4,)))
+
+
+def caption_of(speakers, objects, level, phrasing):
+    """Captions of objects (b, m, 4), asked for as level (b,) of PROMPTS."""
+    rows, said = prompt_rows(level), truth.asked_caption(level, objects)
+    return (
+        speakers.say(lambda grammar: grammar.render_question(rows, phrasing)),
+        speakers.say(lambda grammar: grammar.render_caption(said, as_list=level == LIST)),
+    )
+
+
+def prompt_rows(level):
+    """Rows that ask for captions as level (b,) of PROMPTS, in the layout of statements: (b, 10)."""
+    rows = np.zeros((len(level), truth.WIDTH), np.int64)
+    rows[:, truth.KIND] = len(truth.KINDS) + np.asarray(level)
+    return rows
+
+
+def questions_and_answers(speakers, rows, answers, rng):
+    """Statements (b, q, 10) as questions in some of the words, and answers (b, q): q pieces."""
+    b, q, _ = rows.shape
+    phrasing = rng.randint("question phrasing", CHOICES, (q, 4)).reshape(b * q, 4)
+    rows, answers = rows.reshape(b * q, -1), answers.reshape(-1)
+    asked = speakers.say(lambda grammar: grammar.render_question(rows, phrasing), each=q)
+    answered = speakers.say(lambda grammar: grammar.render_answer(rows, answers), each=q)
+    return [(asked[k::q], answered[k::q]) for k in range(q)]
+
+
+# ---------------------------------------------------------------- in the place of a picture
+
+
+def shuffled(objects, rng):
+    """The objects (b, m, 4) in random order, empty rows last."""
+    random_rank = rng.randint("order", 2**31, (objects.shape[1],))
+    order = (random_rank + (objects[..., SHAPE] == 0) * 2**32).argsort(1)
+    return np.take_along_axis(objects, order[..., None], 1)
+
+
+def bags_of_words(speakers, objects):
+    """Objects (b, m, 4) -> the words of each: tokens (b, m, k) of size, colour, shape and place.
+
+    The language stage reads these in the place of a picture.
+    """
+    b, m, _ = objects.shape
+    flat = objects.reshape(b * m, 4)
+
+    def words(grammar):
+        return np.concatenate([grammar.nouns(flat), grammar.places[0, flat[:, PLACE]]], 1)
+
+    ids = speakers.say(words, each=m)
+    ids[flat[:, SHAPE] == 0] = -1
+    return np.where(ids >= 0, ids + FIRST_WORD, PAD).reshape(b, m, -1)
