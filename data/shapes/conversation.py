@@ -11,6 +11,8 @@ from data.shapes.truth import LIST, NORMAL, PROMPTS
 from data.shapes.world import PLACE, SHAPE
 from data.tokenizer import FIRST_WORD, PAD
 
+PLAIN_OF = 2  # one question in so many is put in the plain way, which is the shortest
+
 
 class Speakers:
     """Who talks about the pictures of a batch: each picture draws one of the languages."""
@@ -30,27 +32,19 @@ class Speakers:
         return ids
 
 
-def usual_caption(speakers, objects):
-    """Sizes, colours and shapes. Nothing asks for it, but in a second language there are words."""
-    level = np.full(len(objects), NORMAL)
-    asked, caption = caption_of(speakers, objects, level, phrasing=0)
-    asked[speakers.language == 0] = -1
-    return asked, caption
+def caption(speakers, objects, rng):
+    """A caption of objects (b, m, 4) and what asks for it.
 
-
-def asked_caption(speakers, objects, rng):
-    """Any kind of caption, asked for in some of the words."""
-    level = rng.randint("prompt", len(PROMPTS))
-    return caption_of(speakers, objects, level, rng.randint("prompt phrasing", CHOICES, (4,)))
-
-
-def caption_of(speakers, objects, level, phrasing):
-    """Captions of objects (b, m, 4), asked for as level (b,) of PROMPTS."""
+    In one of two pictures the usual one, for which nothing asks (but in a second language a plain
+    prompt); otherwise one of any kind, asked for in some of the words.
+    """
+    is_usual = rng.randint("usual", 2) == 0
+    level = np.where(is_usual, NORMAL, rng.randint("prompt", len(PROMPTS)))
+    phrasing = rng.randint("prompt phrasing", CHOICES, (4,)) * ~is_usual[:, None]
     rows, said = prompt_rows(level), truth.asked_caption(level, objects)
-    return (
-        speakers.say(lambda grammar: grammar.render_question(rows, phrasing)),
-        speakers.say(lambda grammar: grammar.render_caption(said, as_list=level == LIST)),
-    )
+    asked = speakers.say(lambda grammar: grammar.render_question(rows, phrasing))
+    asked[is_usual & (speakers.language == 0)] = -1
+    return asked, speakers.say(lambda g: g.render_caption(said, as_list=level == LIST))
 
 
 def prompt_rows(level):
@@ -64,6 +58,7 @@ def questions_and_answers(speakers, rows, answers, rng):
     """Statements (b, q, 10) as questions in some of the words, and answers (b, q): q pieces."""
     b, q, _ = rows.shape
     phrasing = rng.randint("question phrasing", CHOICES, (q, 4)).reshape(b * q, 4)
+    phrasing[rng.randint("plain", PLAIN_OF, (q,)).reshape(-1) == 0] = 0
     rows, answers = rows.reshape(b * q, -1), answers.reshape(-1)
     asked = speakers.say(lambda grammar: grammar.render_question(rows, phrasing), each=q)
     answered = speakers.say(lambda grammar: grammar.render_answer(rows, answers), each=q)

@@ -10,12 +10,11 @@ from data.batch import CaptionBatch, VLMBatch, pack, to_tokens
 from data.shapes import questions, questions_of_people, truth
 from data.shapes.conversation import (
     Speakers,
-    asked_caption,
     bags_of_words,
+    caption,
     prompt_rows,
     questions_and_answers,
     shuffled,
-    usual_caption,
 )
 from data.shapes.languages import grammars_of
 from data.shapes.render import render
@@ -168,7 +167,7 @@ class Shapes:
         return phrases
 
     def vqa_batch(self, split, indices, with_pixels=True):
-        """A picture's usual caption, one that is asked for, num_questions answers: VLMBatch."""
+        """A caption, num_questions questions and their answers a picture: VLMBatch."""
         scenes = sample(self.world, self.seed, split, indices)
         rng = CounterRNG(self.seed, split, indices)
         speakers = Speakers(self.grammars, rng)
@@ -177,11 +176,10 @@ class Shapes:
             questions.TRAIN_FAMILIES, self.num_questions,
         )  # fmt: skip
         segments = [
-            usual_caption(speakers, scenes.objects),
-            asked_caption(speakers, scenes.objects, rng),
+            caption(speakers, scenes.objects, rng),
             *questions_and_answers(speakers, rows, answers, rng),
         ]
-        packed = pack(segments, blind_from=2 + self.num_questions - self.num_blind)
+        packed = pack(segments, blind_from=1 + self.num_questions - self.num_blind)
         pixels = render(self.world, scenes, self.image_size, self.device) if with_pixels else None
         object_tokens = bags_of_words(speakers, shuffled(scenes.objects, rng))
         return VLMBatch(pixels, *[self.to_device(array) for array in (object_tokens, *packed)])

@@ -61,10 +61,11 @@ def draw_two_objects(objects, randint):
 
 
 def mix_attributes(i, j, anything, randint):
-    """Colour and shape each from object i, object j or from nowhere: plausible, often not there."""
+    """Size, colour and shape each from object i, from j or, rarely, from nowhere: plausible, often
+    not there, and mostly for what goes with what."""
     mixed = i.copy()
-    for column, tag in ((COLOUR, "colour from"), (SHAPE, "shape from")):
-        source = randint(tag, 3)
+    for column, tag in ((SIZE, "size from"), (COLOUR, "colour from"), (SHAPE, "shape from")):
+        source = randint(tag, 5) // 2
         mixed[:, column] = np.choose(source, [i[:, column], j[:, column], anything[:, column]])
     return mixed
 

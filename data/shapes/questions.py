@@ -16,7 +16,9 @@ from data.shapes.world import COLOUR
 
 FAMILIES = KINDS[:7]  # what VQA accuracy is about; places are asked for in training only
 # What training asks in turn: most often what is the slowest to learn.
-TRAIN_FAMILIES = KINDS + ("count", "relation", "existence", "count", "compare", "count")
+TRAIN_FAMILIES = KINDS + (
+    "count", "relation", "existence", "count", "relation", "compare", "count"
+)  # fmt: skip
 # Proposals for each question in training, in a test; the one that fits best is asked.
 TRIES, PAIR_TRIES = 6, 24
 

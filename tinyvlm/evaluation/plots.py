@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from tinyvlm.evaluation.fonts import drawable, font_families, is_syllable
 from tinyvlm.training.files import write_atomically
 
 TRUE, FALSE, PLAIN = "#1a7f37", "#cf222e", "#24292f"
@@ -74,7 +75,7 @@ def similarity(pixels, captions, cosines, is_match, path):
     pixels (n, 3, H, W), cosines and is_match (n pictures, n captions). Green: true.
     """
     n = len(captions)
-    captions = [c.replace(" and ", "\nand ").replace(" , ", ",\n") for c in captions]
+    captions = [drawable(c).replace(" and ", "\nand ").replace(" , ", ",\n") for c in captions]
     figure = new_figure(1.15 * n + 4.2, 1.0 * n + 1.6, layout="constrained")
     axis = figure.subplots()
     matrix = np.asarray(cosines).T  # rows: captions
@@ -85,7 +86,7 @@ def similarity(pixels, captions, cosines, is_match, path):
         box = dict(facecolor="white", edgecolor=TRUE, pad=2) if is_true else None
         style = dict(ha="center", va="center", fontsize=9, color=colour, bbox=box)
         axis.text(j, i, f"{matrix[i, j]:.2f}", **style)
-    axis.set_yticks(range(n), captions, fontsize=8)
+    axis.set_yticks(range(n), captions, fontsize=8, family=font_families())
     axis.set_xticks([])
     title = "cosine of picture and caption; green: the caption is true of the picture"
     axis.set_title(title, fontsize=9, pad=70)
@@ -142,13 +143,18 @@ def wrap(line, width):
     """Break a line of pieces at spaces: a list of lines."""
     result, used = [[]], 0
     for text, truth in line:
-        for word in text.split():
-            if used + len(word) + 1 > width:
+        for word in drawable(text).split():
+            if used + columns_of(word) + 1 > width:
                 result.append([])
                 used = 0
             result[-1].append((word, truth))
-            used += len(word) + 1
+            used += columns_of(word) + 1
     return result
+
+
+def columns_of(word):
+    """How many letters wide a word is; a Korean syllable takes two."""
+    return len(word) + sum(map(is_syllable, word))
 
 
 def words_in_a_row(axis, x, y, words):
@@ -156,8 +162,9 @@ def words_in_a_row(axis, x, y, words):
     for word, truth in words:
         colour = PLAIN if truth is None else TRUE if truth else FALSE
         # An untrained model says any byte.
-        shown = "".join(c if c.isascii() and c.isprintable() else "?" for c in word)
-        weight = "normal" if truth is None else "bold"
-        style = dict(fontsize=8, color=colour, family="monospace", fontweight=weight)
+        known = [c.isascii() and c.isprintable() or is_syllable(c) for c in word]
+        shown = "".join(c if k else "?" for c, k in zip(word, known, strict=True))
+        weight, family = "normal" if truth is None else "bold", ["monospace", *font_families()]
+        style = dict(fontsize=8, color=colour, family=family, fontweight=weight)
         axis.text(x, y, shown, transform=axis.transAxes, parse_math=False, **style)
-        x += 0.0205 * (len(word) + 1)
+        x += 0.0205 * (columns_of(word) + 1)
