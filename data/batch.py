@@ -68,26 +68,30 @@ def to_tokens(word_ids, start=(), end=(EOS,)):
     return np.where(tokens < 0, PAD, tokens)
 
 
-def pack(segments, blind_from=None):
+def pack(segments, blind=(), longest=None):
     """Segments, in order, as one row of text for each picture.
 
-    segments: [(prompt word ids (b, p), target word ids (b, q)), ...]; those with a number above
-    `blind_from`, counted from 1, are blind. Returns input_ids, segment_ids, position_ids, labels,
-    blind: (b, t) each, t the longest row.
+    segments: [(prompt word ids (b, p), target word ids (b, q)), ...]. blind: the numbers of those
+    that see no picture, counted from 1. longest: a segment that would make its row longer is left
+    out. (A batch costs what its longest row costs.) Returns input_ids, segment_ids, position_ids,
+    labels, blind: (b, t) each, t the longest row.
     """
-    parts = []
+    parts, used = [], 0
     for number, (asked, answered) in enumerate(segments, start=1):
         prompt, target = to_tokens(asked, end=()), to_tokens(answered)
         input_ids = np.concatenate([prompt, target], axis=1)
-        is_word = input_ids != PAD
+        length = (input_ids != PAD).sum(1)
+        if longest is not None:
+            input_ids[used + length > longest] = PAD
+            length = (input_ids != PAD).sum(1)
+        used, is_word = used + length, input_ids != PAD
         labels = np.concatenate([np.full_like(prompt, IGNORE), target], axis=1)
-        is_blind = blind_from is not None and number > blind_from
         parts.append((
             input_ids,
             is_word * number,
             np.maximum(is_word.cumsum(1) - 1, 0),
             np.where(is_word, labels, IGNORE),
-            is_word & is_blind,
+            is_word & (number in blind),
         ))  # fmt: skip
     columns = [np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True)]
     is_pad = columns[0] == PAD

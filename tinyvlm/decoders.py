@@ -1,10 +1,11 @@
 """Decoders that take embeddings, so that image tokens can stand among words: DECODERS.
 
-The contract: `__init__(*, vocab_size, dim, depth, heads)`; `embed(tokens, positions)`, both (b, t),
--> (b, t, dim); `forward(embeddings, mask, kv_cache=None, skip_prefix=0)` -> hidden (b, t -
-skip_prefix, dim), of which `lm_head` makes logits (b, t, vocab_size). With `.dim`, `.max_length`
-(tokens in one text) and `tok_embed`. `init_kv_cache()` gives a list of dicts of tensors whose first
-axis is the batch; with it and without it the logits are the same.
+The contract: `__init__(*, vocab_size, dim, depth, heads)`; `embed(tokens, positions, previous)`,
+all (b, t), -> (b, t, dim), where `previous` are the tokens before these in their texts, or [PAD];
+`forward(embeddings, mask, kv_cache=None, skip_prefix=0)` -> hidden (b, t - skip_prefix,
+dim), of which `lm_head` makes logits (b, t, vocab_size). With `.dim`, `.max_length` (tokens in one
+text) and `tok_embed`. `init_kv_cache()` gives a list of dicts of tensors whose first axis is the
+batch; with it and without it the logits are the same.
 """
 
 from torch import nn
@@ -17,6 +18,9 @@ MAX_TEXT_TOKENS = 64  # in one text
 class GPT(nn.Module):
     """Pre-norm causal transformer with learned positions; Radford et al. (2019).
 
+    A word is embedded together with the one before it, so that "red circle" is one thing from the
+    start (compare the token shift of RWKV, Peng et al. 2023): who is asked about is known earlier.
+
     Only words have positions here; an image token brings its place in the picture along. So
     decoders are the same to the last weight whatever the number of image tokens before the words.
     """
@@ -25,14 +29,15 @@ class GPT(nn.Module):
         super().__init__()
         self.dim, self.max_length = dim, MAX_TEXT_TOKENS
         self.tok_embed = nn.Embedding(vocab_size, dim)
+        self.prev_embed = nn.Embedding(vocab_size, dim)
         self.pos_embed = nn.Embedding(MAX_TEXT_TOKENS, dim)
         self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth))
         self.norm, self.lm_head = nn.LayerNorm(dim), Head(dim, vocab_size)
         self.apply(init_weights)
 
-    def embed(self, tokens, positions):
-        """(b, t), (b, t) -> (b, t, d). A position counts the words of a text from 0."""
-        return self.tok_embed(tokens) + self.pos_embed(positions)
+    def embed(self, tokens, positions, previous):
+        """(b, t) each -> (b, t, d). A position counts the words of a text from 0."""
+        return self.tok_embed(tokens) + self.prev_embed(previous) + self.pos_embed(positions)
 
     def forward(self, x, mask, kv_cache=None, skip_prefix=0):
         """Embeddings (b, t, d) -> hidden (b, t - skip_prefix, d), normed.

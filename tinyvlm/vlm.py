@@ -93,7 +93,8 @@ class VLM(nn.Module):
     def build_inputs_embeds(self, image_embeds, input_ids, position_ids):
         """[BOS], image_embeds (b, n, d) and text (b, t) as one row: (b, 1 + n + t, d)."""
         input_ids, position_ids = F.pad(input_ids, (1, 0), value=BOS), F.pad(position_ids, (1, 0))
-        words = self.decoder.embed(input_ids, position_ids)  # (b, 1 + t, d)
+        previous = previous_words(input_ids, position_ids)
+        words = self.decoder.embed(input_ids, position_ids, previous)  # (b, 1 + t, d)
         return torch.cat([words[:, :1], image_embeds, words[:, 1:]], dim=1)
 
     # ------------------------------------------------------------ generation
@@ -132,7 +133,8 @@ class VLM(nn.Module):
             square = torch.ones(1 + n + p, 1 + n + p, dtype=torch.bool, device=device)
             causal = square.tril()[1 + n :]  # (p, 1 + n + p)
             itself = torch.eye(1 + n + p, dtype=torch.bool, device=device)[1 + n :]  # no empty row
-            words = self.decoder.embed(prompts, torch.arange(p, device=device).expand_as(prompts))
+            positions = torch.arange(p, device=device).expand_as(prompts)
+            words = self.decoder.embed(prompts, positions, previous_words(prompts, positions))
             mask = (attention_mask[:, None, None] & causal) | itself
             hidden = torch.cat([hidden, self.decoder(words, mask, kv_cache)], 1)  # (r, 1 + p, d)
         last_hidden = hidden[torch.arange(r, device=device), is_word.sum(1)]
@@ -152,6 +154,8 @@ class VLM(nn.Module):
         last_hidden, kv_cache, attention_mask = self.prefill(image_embeds, prompts, image_mask)
         length = (prompts != PAD).sum(1)  # (r,)
         finished = torch.zeros_like(length, dtype=torch.bool)
+        rows = torch.arange(len(prompts), device=prompts.device)
+        previous = F.pad(prompts, (1, 0), value=PAD)[rows, length]  # (r,)
         words = []
         for step in range(longest if max_new_tokens is None else max_new_tokens):
             logits = self.decoder.lm_head(last_hidden).float()  # (r, v)
@@ -163,9 +167,15 @@ class VLM(nn.Module):
                 break
             attention_mask = F.pad(attention_mask, (0, 1), value=True)
             position = (length + step).clamp(max=longest - 1)  # beyond it all is finished
-            x = self.decoder.embed(token[:, None], position[:, None])  # (r, 1, d)
+            x = self.decoder.embed(token[:, None], position[:, None], previous[:, None])
+            previous = token
             last_hidden = self.decoder(x, attention_mask[:, None, None], kv_cache)[:, 0]
         return torch.stack(words, dim=1)  # (r, steps)
+
+
+def previous_words(input_ids, position_ids):
+    """The token before each (b, t) in its text, [PAD] before the first."""
+    return F.pad(input_ids, (1, 0), value=PAD)[:, :-1] * (position_ids > 0)
 
 
 def sample_token(logits, temperature, top_k, generator):

@@ -29,15 +29,17 @@ VARIANTS = {
     "shapes" if name == "default" else f"shapes-{name}": world for name, world in WORLDS.items()
 }
 
+LONGEST_ROW = 128  # tokens of a caption, questions and answers about one picture
+
 
 class Shapes:
     """Pictures of coloured shapes, captions, questions and answers; see README.md beside this file.
 
     variant: of VARIANTS. held_out: colour-shape pairs (of each colour) that training never shows.
-    num_questions: questions about each picture in a conversation, the last num_blind of them asked
-    without it. detail: what training captions say, see caption_phrases. language: of
-    languages.CHOICES; with "both" each picture draws one. ValueError where these do not go
-    together.
+    num_questions: questions about each picture in a conversation, the first num_blind of them asked
+    without it; fewer where a row would have more than LONGEST_ROW tokens. detail: what training
+    captions say, see caption_phrases. language: of languages.CHOICES; with "both" each picture
+    draws one. ValueError where these do not go together.
 
     What a split says and asks is in one language, the first; speaking(language) gives the others.
     """
@@ -179,7 +181,7 @@ class Shapes:
             caption(speakers, scenes.objects, rng),
             *questions_and_answers(speakers, rows, answers, rng),
         ]
-        packed = pack(segments, blind_from=1 + self.num_questions - self.num_blind)
+        packed = pack(segments, blind=range(2, 2 + self.num_blind), longest=LONGEST_ROW)
         pixels = render(self.world, scenes, self.image_size, self.device) if with_pixels else None
         object_tokens = bags_of_words(speakers, shuffled(scenes.objects, rng))
         return VLMBatch(pixels, *[self.to_device(array) for array in (object_tokens, *packed)])

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from data.tokenizer import PAD
 from tinyvlm.evaluation.common import evaluation_mode
 from tinyvlm.evaluation.predictor import tokenize_prompts
 
@@ -59,7 +60,7 @@ def place(module, function):
 
 def next_words(model, tokenizer, image_embeds, image_mask, prompt, likeliest, words):
     """A line for each next word, greedy, with the probabilities of the likeliest ones."""
-    lines = []
+    lines, previous = [], F.pad(prompt, (1, 0), value=PAD)[:, -1:]
     last_hidden, kv_cache, attention_mask = model.prefill(image_embeds, prompt, image_mask)
     for number in range(words):
         probability = model.decoder.lm_head(last_hidden).float().softmax(-1)[0]  # (v,)
@@ -74,6 +75,7 @@ def next_words(model, tokenizer, image_embeds, image_mask, prompt, likeliest, wo
             break
         attention_mask = F.pad(attention_mask, (0, 1), value=True)
         position = torch.full((1, 1), prompt.shape[1] + number, device=prompt.device)
-        x = model.decoder.embed(token[:, None], position)
+        x = model.decoder.embed(token[:, None], position, previous)
+        previous = token[:, None]
         last_hidden = model.decoder(x, attention_mask[:, None, None], kv_cache)[:, 0]
     return lines
