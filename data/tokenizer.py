@@ -12,6 +12,7 @@ import re
 
 PAD, BOS, EOS = 0, 1, 2
 FIRST_BYTE, FIRST_WORD = 3, 259
+TURN = "?"  # ends whatever is asked
 
 
 class Tokenizer:
@@ -39,6 +40,11 @@ class Tokenizer:
     def encode_batch(self, texts):
         """Strings -> rows of ids, [PAD] at the ends: n lists of one length."""
         return pad_rows([self.encode(text) for text in texts])
+
+    def encode_prompts(self, texts):
+        """As encode_batch, each text but "" with a question mark at its end: the model's turn."""
+        asked = [f"{t} {TURN}" if t and not t.endswith(TURN) else t for t in texts]
+        return self.encode_batch(asked)
 
     def encode_captions(self, texts):
         """Strings -> rows `[BOS] words [EOS] [PAD]...`: n lists of one length."""

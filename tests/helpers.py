@@ -13,6 +13,7 @@ import torch
 
 import train_clip
 import train_vlm
+from data.batch import IGNORE
 from data.dataset import DATASETS
 from tinyvlm.clip import CLIP
 from tinyvlm.decoders import DECODERS
@@ -121,8 +122,12 @@ def shapes(**settings):
 
 
 def small_vqa_batch(n, **settings):
-    """n training pictures, each with a caption and four questions, the last of them blind."""
-    return shapes(num_questions=4, **settings).vqa_batch("train", np.arange(n))
+    """n training pictures, each with a caption that nothing asks for and four questions, the first
+    of them blind."""
+    data = shapes(num_questions=4, **settings)
+    many = data.vqa_batch("train", np.arange(16 * n), with_pixels=False)
+    unasked = np.flatnonzero(many.labels[:, 0].cpu() != IGNORE)
+    return data.vqa_batch("train", unasked[:n])
 
 
 def small_clip(seed=0):

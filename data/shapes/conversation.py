@@ -40,7 +40,7 @@ def caption(speakers, objects, rng):
     """
     is_usual = rng.randint("usual", 2) == 0
     level = np.where(is_usual, NORMAL, rng.randint("prompt", len(PROMPTS)))
-    phrasing = rng.randint("prompt phrasing", CHOICES, (4,)) * ~is_usual[:, None]
+    phrasing = draw_phrasing(rng, "prompt")[:, 0] * ~is_usual[:, None]
     rows, said = prompt_rows(level), truth.asked_caption(level, objects)
     asked = speakers.say(lambda grammar: grammar.render_question(rows, phrasing))
     asked[is_usual & (speakers.language == 0)] = -1
@@ -54,10 +54,18 @@ def prompt_rows(level):
     return rows
 
 
+def draw_phrasing(rng, tag, number=1):
+    """How each of `number` prompts is put, see Grammar.render_question: (b, number, 4).
+
+    Each ends with a question mark, as the tokenizer sees to it in tests.
+    """
+    return rng.randint(f"{tag} phrasing", CHOICES, (number, 4)) * [1, 1, 1, 0]
+
+
 def questions_and_answers(speakers, rows, answers, rng):
     """Statements (b, q, 10) as questions in some of the words, and answers (b, q): q pieces."""
     b, q, _ = rows.shape
-    phrasing = rng.randint("question phrasing", CHOICES, (q, 4)).reshape(b * q, 4)
+    phrasing = draw_phrasing(rng, "question", q).reshape(b * q, 4)
     phrasing[rng.randint("plain", PLAIN_OF, (q,)).reshape(-1) == 0] = 0
     rows, answers = rows.reshape(b * q, -1), answers.reshape(-1)
     asked = speakers.say(lambda grammar: grammar.render_question(rows, phrasing), each=q)

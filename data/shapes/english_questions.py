@@ -27,7 +27,7 @@ START = (
     "|i (see|have|show you) (a|this|some) IMAGE|this is (a|some|the) IMAGE|you see a IMAGE"
     "|here is (a|the) IMAGE|as you (see|look|can see)) PAUSE)"
 )
-END = "(?|?|)"
+END = "(?|)"
 
 
 def about(kind, templates):
@@ -52,6 +52,7 @@ ATTRIBUTE = (
     "WHAT KIND do you see THIS {a} (as|in)",
     "say the same KIND as that of THIS {a}",
     "WHAT is the KIND that THIS {a} has",
+    "look where THIS {a} is and (say|tell me) the KIND",
     "WHAT KIND (do|can) (you|i) see (on|in|at) THIS {a}",
     "KIND of THIS {a}",
     "how is the KIND of THIS {a}",
@@ -72,7 +73,8 @@ QUESTIONS = dict(
         "a {a} PAUSE (is it (here|there)|do you see (it|one)|can you (see|find|show me) (it|one))",
         "(find|show me|look for) a {a} PAUSE (is it|is there one|is one) (here|in THIS IMAGE)",
         "is there as much as one {a} WHERE",
-        "are there one or more {as} WHERE",
+        "are there one or (more|many) {as} WHERE",
+        "are there no fewer than one {a} WHERE",
         "is there a {a} of any kind WHERE",
         "(any|some) {as} WHERE",
         "is it a IMAGE of a {a}",
@@ -126,6 +128,7 @@ QUESTIONS = dict(
         "look {link} THIS {b} PAUSE (is it|do you see) THIS {a}",
         "is it THIS {a} that (is|you see) {link} THIS {b}",
         "is THIS THING {link} THIS {b} THIS {a}",
+        "look where THIS {b} is PAUSE is THIS {a} {link} it",
         "(find|look at|see) THIS {a} PAUSE is it {link} THIS {b}",
         "does THIS {a} have a place {link} THIS {b}",
         "has THIS IMAGE THIS {a} {link} THIS {b}",

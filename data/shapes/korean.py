@@ -72,7 +72,7 @@ ANSWERS = dict(
 CAPTION, CAPTION_WITH_PLACE, CAPTION_AS_LIST = "{a}", "{place} -의 {a}", "{a}"
 COMMA, AND = ",", "-과"
 
-ENDS_OPEN = "마름모 십자 고리 하트 물체 크기 위치 개 수 개수 어디 여기 -에 위 아래 가운데 이미지"
+ENDS_OPEN = "마름모 십자 고리 하트 물체 뭐 크기 위치 개 수 개수 어디 여기 -에 위 아래 가운데 이미지"
 AGREEMENT = tuple(
     (closed, opened, -1, ENDS_OPEN.split())
     for closed, opened in (

@@ -13,7 +13,7 @@ MACROS = dict(
     DESCRIBE="설명해 (주세요|줘요|보세요)",
 )
 START = "(||(THIS IMAGE -에서|여기 -에서|THIS IMAGE -을 (보고|보면)|(잘|다시) 보고|자) PAUSE)"
-END = "(?|?|)"
+END = "(?|)"
 
 
 def about(kind, templates):

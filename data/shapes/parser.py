@@ -6,9 +6,10 @@ import numpy as np
 
 from data.shapes.templates import join, replace_macros, to_pattern, ways_to_say
 from data.shapes.truth import KIND, KINDS, LINK, PROMPTS, WIDTH, A, B
-from data.shapes.world import PLACE
+from data.shapes.world import PLACE, SHAPE
 from data.tokenizer import Tokenizer
 
+AS_LIST = 2  # of the ways to write a caption the one that says shapes alone
 NOUNS = {"{a}": A, "{as}": A, "{b}": B, "{bs}": B}
 
 
@@ -124,9 +125,10 @@ class Parser:
 
     def phrase_of(self, words):
         """The words of a noun phrase -> [size, colour, shape, place], or None."""
-        for _, slots, pattern in self.captions:
+        for number, (_, slots, pattern) in enumerate(self.captions):
             if match := pattern.fullmatch(words):
-                return self.to_statement(0, slots, match.groups())[A].tolist()
+                phrase = self.to_statement(0, slots, match.groups())[A].tolist()
+                return None if number == AS_LIST and any(phrase[:SHAPE]) else phrase
         return None
 
     def caption_pieces(self, caption):

@@ -11,7 +11,7 @@ import numpy as np
 from data.shapes import truth
 from data.shapes.proposals import is_valid, propose_questions
 from data.shapes.rng import CounterRNG
-from data.shapes.truth import KINDS, A, answer
+from data.shapes.truth import KIND, KINDS, A, B, answer
 from data.shapes.world import COLOUR
 
 FAMILIES = KINDS[:7]  # what VQA accuracy is about; places are asked for in training only
@@ -50,7 +50,7 @@ def sample_questions(world, seed, split, indices, objects, families, number):
     draw = rng.randint("wish", 4, (number,)).reshape(-1)
     hits = is_target_answer(kind, answers, valid, draw, premise)
     as_presupposed = (answers >= truth.NONE) == np.repeat(premise < 2, TRIES)
-    fit = (valid * (1 + as_presupposed + 2 * hits)).reshape(-1, TRIES)
+    fit = (valid * (1 + as_presupposed + 2 * hits + takes_counting(rows, scene))).reshape(-1, TRIES)
     choice = np.arange(b * number) * TRIES + fit.argmax(1)
     rows, answers = rows[choice], answers[choice]
     ask_for_existence(rows, answers, fit.max(1) == 0, np.repeat(objects, number, 0), draw)
@@ -79,6 +79,12 @@ def is_target_answer(kind, answers, valid, draw, premise):
     target_answer = np.where(is_denied, truth.NONE + premise, target_answer)
     by_kind = np.isin(kind, (truth.EXISTENCE, truth.COUNT, truth.RELATION, truth.COMPARE))
     return np.where(is_denied | by_kind, answers == target_answer, answers < truth.NONE)
+
+
+def takes_counting(rows, objects):
+    """Which comparisons (n,) are of things that are both there: elsewhere a glance is enough."""
+    there = [truth.matches(rows[:, noun], objects).any(1) for noun in (A, B)]
+    return (rows[:, KIND] == truth.COMPARE) & there[0] & there[1]
 
 
 def ask_for_existence(rows, answers, lost, objects, draw):

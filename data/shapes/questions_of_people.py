@@ -10,12 +10,12 @@ SPELLINGS = {"color": "colour", "colors": "colours", "centre": "center", "grey":
 
 
 def normalize_question(question, grammars):
-    """As people type it -> as the grammars spell it, see spell; with a question mark at the end,
-    unless one of them knows it without. grammars: {name: Grammar}."""
+    """As people type it -> as the grammars spell it, see spell, with a question mark at the end.
+
+    grammars: {name: Grammar}; where none of them knows it, it is left without, if it had none.
+    """
     text = re.sub(r"( \?)+$", " ?", spell(question))
-    if language_of(text, grammars) is None and language_of(f"{text} ?", grammars):
-        return f"{text} ?"
-    return text
+    return f"{text} ?" if language_of(f"{text} ?", grammars) else text
 
 
 def spell(text):

@@ -141,11 +141,12 @@ class Split:
     def presence(self, kind, squares):
         """POPE, four answers a square. NotEnoughScenes if the split has fewer."""
         scenes, shapes, is_there = hard_negatives.sample_pope(*self.key, kind, squares)
-        rows = hard_negatives.existence_statements(shapes.reshape(-1))
-        asked = self.ask(rows, np.arange(len(rows)))
+        # Both pictures of a square are asked the same, in the same words.
+        rows = hard_negatives.existence_statements(shapes[::2].reshape(-1))
+        asked = self.ask(rows, np.arange(squares).repeat(2), np.arange(len(rows)) % 2)
         return Presence(
             pictures=Pictures(self.data, scenes, np.arange(len(shapes))),
-            asked=[asked[k : k + 2] for k in range(0, len(asked), 2)],
+            asked=twice([asked[k : k + 2] for k in range(0, len(asked), 2)]),
             is_there=is_there,
             cluster=(np.arange(len(shapes)) // 2).repeat(2),
         )

@@ -8,7 +8,8 @@ import torch
 
 from data.batch import IGNORE, pack, to_tokens
 from data.dataset import DATASETS, OLDER_NAMES
-from data.shapes import grammar, hard_negatives, questions
+from data.shapes import hard_negatives, questions, questions_of_people, truth
+from data.shapes.languages import CHOICES as LANGUAGES
 from data.shapes.scene import sample
 from data.tokenizer import BOS, EOS, FIRST_WORD, PAD
 
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.quick
 
 SHAPES = DATASETS["shapes"]
 EMPTY = dict(labels=IGNORE, tokens=PAD, input_ids=PAD, segment_ids=0, blind=False)  # padding
+parse_caption = SHAPES().grammar.parser.parse_caption
 SETTINGS = dict(held_out=0, seed=3, image_size=28, device="cpu", num_questions=4, num_blind=1)
 
 
@@ -140,7 +142,7 @@ def test_a_true_caption_is_marked_as_such():
     assert batch.is_match.diagonal().all() and batch.is_match.sum() > 128
     scenes = sample(data.world, 0, "train", np.arange(128)).objects
     decode = data.tokenizer.decode
-    told = [grammar.parse_caption(decode(row)) for row in batch.tokens.tolist()]
+    told = [parse_caption(decode(row)) for row in batch.tokens.tolist()]
     for i in range(0, 128, 5):  # row: picture, column: caption
         for j in range(128):
             assert batch.is_match[i, j] == hard_negatives.is_true(told[j], scenes[i])
@@ -151,40 +153,74 @@ def test_captions_say_more_or_less_unless_full_detail_is_asked_for():
     for detail, said in (("mixed", {1, 2, 3, 4}), ("full", {3})):
         data = SHAPES(detail=detail)
         tokens = data.caption_batch("train", np.arange(100)).tokens.tolist()
-        noun_phrases = [grammar.parse_caption(data.tokenizer.decode(row))[0] for row in tokens]
+        noun_phrases = [parse_caption(data.tokenizer.decode(row))[0] for row in tokens]
         assert {int((phrase > 0).sum()) for phrase in noun_phrases} == said
 
 
 # ---------------------------------------------------------------- conversations
 
 
-def test_the_labels_decode_to_exactly_the_answers_and_their_ends():
-    data, indices = SHAPES(), np.arange(50)
-    batch = data.vqa_batch("train", indices)
+def segments_of(batch, i):
+    """Picture i's segments: {number: (prompt, answer)}, lists of tokens."""
+    found = {}
+    for number in batch.segment_ids[i].unique().tolist():
+        mine = batch.segment_ids[i] == number
+        words, is_label = batch.input_ids[i][mine], batch.labels[i][mine] != IGNORE
+        assert (is_label.int().diff() >= 0).all()  # the answer stands behind its question
+        found[number] = words[~is_label].tolist(), words[is_label].tolist()
+    return found
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_labels_decode_to_exactly_the_answers_and_their_ends(language):
+    data, indices = SHAPES(language=language), np.arange(50)
+    batch, decode = data.vqa_batch("train", indices), data.tokenizer.decode
     objects = sample(data.world, 0, "train", indices).objects
     rows, answers = questions.sample_questions(
         data.world, 0, "train", indices, objects, questions.TRAIN_FAMILIES, 9
     )
-    decode = data.tokenizer.decode
+    checked = 0
     for i in range(50):
+        segments = segments_of(batch, i)
         for q in range(9):
-            mine = batch.segment_ids[i] == q + 2
-            words, labels = batch.input_ids[i][mine], batch.labels[i][mine]
-            is_label = labels != IGNORE
-            asked, answered = words[~is_label].tolist(), labels[is_label].tolist()
-            [right] = grammar.texts(
-                grammar.render_answer(rows[i, q : q + 1], answers[i, q : q + 1])
-            )
-            [question] = grammar.texts(grammar.render_question(rows[i, q : q + 1]))
-            assert answered[-1] == EOS and answered.count(EOS) == 1 and decode(answered) == right
-            assert decode(asked) == question
-            assert not is_label[: len(asked)].any()  # the answer stands behind its question
-        caption = batch.labels[i][batch.segment_ids[i] == 1].tolist()
-        assert caption[-1] == EOS and IGNORE not in caption
-        told = grammar.parse_caption(decode(caption))
-        assert (
-            hard_negatives.is_true(told, objects[i]) and len(told) == (objects[i, :, 2] > 0).sum()
-        )
+            if q + 2 not in segments:  # the row was full
+                continue
+            asked, answered = segments[q + 2]
+            assert answered[-1] == EOS and answered.count(EOS) == 1
+            row, answer = rows[i, q], answers[i, q]
+            spoken = [g for g in data.grammars.values() if means(g, decode(asked), row)]
+            assert len(spoken) == 1
+            assert [decode(answered)] == spoken[0].answer_texts(row[None], answer[None])
+            checked += 1
+    assert checked > 400
+
+
+def means(grammar, question, row):
+    """Does a question of this grammar ask for what the statement (10,) says?"""
+    try:
+        read = grammar.parser.parse(question, question=True)
+    except ValueError:
+        return False
+    return read[truth.KIND] == row[truth.KIND] and (read[truth.A] == row[truth.A]).all()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_caption_says_what_was_asked_for(language):
+    data, indices = SHAPES(language=language), np.arange(400)
+    batch, decode = data.vqa_batch("train", indices, False), data.tokenizer.decode
+    objects, seen = sample(data.world, 0, "train", indices).objects, set()
+    for i in indices:
+        asked, answered = (decode(part) for part in segments_of(batch, i)[1])
+        name = questions_of_people.language_of(asked, data.grammars)
+        grammar, level = data.grammars[name or data.languages[0]], truth.NORMAL
+        if asked:
+            level = grammar.parser.parse(asked, question=True)[truth.KIND] - len(truth.KINDS)
+        said = truth.asked_caption([level], objects[i : i + 1])
+        [right] = grammar.texts(grammar.render_caption(said, level == truth.LIST))
+        assert answered == right
+        seen.add((name, level))
+    levels = {(name, level) for name in data.languages for level in range(4)}
+    assert seen == levels | {(None, truth.NORMAL)}
 
 
 def test_a_label_stands_where_its_word_stands_and_never_on_padding():
@@ -200,16 +236,17 @@ def test_a_label_stands_where_its_word_stands_and_never_on_padding():
 def test_positions_count_from_the_start_of_each_segment():
     batch = SHAPES().vqa_batch("train", np.arange(20))
     for segment_ids, position_ids in zip(batch.segment_ids, batch.position_ids, strict=True):
-        assert segment_ids[segment_ids > 0].unique_consecutive().tolist() == list(range(1, 11))
-        for segment in range(1, 11):
+        numbers = segment_ids[segment_ids > 0].unique_consecutive().tolist()
+        assert numbers == sorted(numbers) and len(numbers) >= 8 and set(numbers) <= {*range(1, 11)}
+        for segment in numbers:
             positions = position_ids[segment_ids == segment].tolist()
             assert positions == list(range(len(positions)))
 
 
 @pytest.mark.parametrize("num_blind", [0, 1, 3])
-def test_the_last_questions_are_blind(num_blind):
+def test_the_first_questions_are_blind(num_blind):
     batch = SHAPES(num_questions=4, num_blind=num_blind).vqa_batch("train", np.arange(20))
-    is_blind = batch.segment_ids > 5 - num_blind
+    is_blind = (batch.segment_ids > 1) & (batch.segment_ids < 2 + num_blind)
     assert torch.equal(batch.blind, is_blind) and is_blind.any() == (num_blind > 0)
 
 
@@ -220,7 +257,7 @@ def test_object_tokens_are_the_words_of_each_object_in_any_order():
     for row, scene in zip(data.vqa_batch("train", indices).object_tokens, objects, strict=True):
         said = [data.tokenizer.decode(words) for words in row.tolist() if words[0] != PAD]
         there = [o for o in scene if o[2]]
-        phrases = grammar.texts(grammar.render_caption(np.array(there)[:, None]))
+        phrases = data.grammar.caption_texts(np.array(there)[:, None])
         wanted = [phrase.replace("at the ", "").removeprefix("a ") for phrase in phrases]
         assert sorted(said) == sorted(wanted)
         orders.add(tuple(said) == tuple(wanted))
@@ -241,7 +278,7 @@ def test_to_tokens_pads_at_the_ends():
 def test_pack_as_drawn_at_the_top_of_batch_py():
     caption = np.array([[0, 1], [2, -1]])
     asked, answered = np.array([[3, 4], [5, -1]]), np.array([[6], [7]])
-    packed = pack([(caption[:, :0], caption), (asked, answered), (asked, answered)], blind_from=2)
+    packed = pack([(caption[:, :0], caption), (asked, answered), (asked, answered)], blind=[3])
     input_ids, segment_ids, position_ids, labels, blind = (column.tolist() for column in packed)
     w = [FIRST_WORD + k for k in range(8)]
     dot = IGNORE
@@ -265,4 +302,4 @@ def test_questions_as_people_type_them():
         assert data.normalize_question(typed) == "what colour is the circle ?"
     for question in data.generic_questions:
         assert data.normalize_question(question) == question
-        grammar.parse(question, question=True)
+        data.grammar.parser.parse(question, question=True)

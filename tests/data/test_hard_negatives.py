@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 
-from data.shapes import grammar, hard_negatives
+from data.shapes import hard_negatives
 from data.shapes.facts import match_objects
 from data.shapes.hard_negatives import is_true, shapes_there
+from data.shapes.languages import grammars_of
 from data.shapes.scene import sample
 from data.shapes.world import COLOUR, PLACE, SHAPE, SIZE, WORLDS, checksum
+
+GRAMMAR = grammars_of("en")["en"]
 
 WORLD = WORLDS["default"]
 # In which attributes, each taken as a bag, the two captions of a kind may differ.
@@ -37,8 +40,8 @@ def test_false_captions_are_false_and_differ_in_what_they_say(name, kind):
         assert match_objects(true[true[:, SHAPE] > 0], objects).all()
         phrases = false[false[:, SHAPE] > 0]
         assert not match_objects(phrases, objects).all()
-        caption = grammar.text(grammar.render_caption(false[None])[0])
-        assert (grammar.parse_caption(caption) == phrases).all()  # fluent
+        caption = GRAMMAR.caption_texts(false[None])[0]
+        assert (GRAMMAR.parser.parse_caption(caption) == phrases).all()  # fluent
         difference = {c for c in range(4) if bag(true, c) != bag(phrases, c)}
         assert difference in DIFFERENCES[kind], (kind, difference)
 
@@ -60,9 +63,7 @@ def test_winoground_captions_are_true_of_their_own_picture_only(contrast):
     for here, there, a, b in zip(one.objects, two.objects, first, second, strict=True):
         assert is_complete_and_true(a, here) and is_complete_and_true(b, there)
         assert not is_complete_and_true(a, there) and not is_complete_and_true(b, here)
-    captions = (
-        grammar.texts(grammar.render_caption(noun_phrases)) for noun_phrases in (first, second)
-    )
+    captions = (GRAMMAR.caption_texts(noun_phrases) for noun_phrases in (first, second))
     for a, b in zip(*captions, strict=True):  # the same words in another order
         assert (bag_of_words(a) == bag_of_words(b)) == (contrast != "one_more_or_less")
     for scenes in (one, two):

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from data.shapes import grammar
+from data.shapes.languages import grammars_of
 from data.shapes.render import render
 from data.shapes.scene import sample
 from data.shapes.world import (
@@ -22,6 +22,8 @@ from data.shapes.world import (
     diagonal_of,
 )
 
+GRAMMAR = grammars_of("en")["en"]
+
 WORLD, FULL = WORLDS["default"], WORLDS["full"]
 # Written down once; a change of the world on any machine or library version shows here.
 FROZEN_CAPTIONS = [
@@ -29,9 +31,10 @@ FROZEN_CAPTIONS = [
     " and a small blue triangle at the bottom right",
     "a large blue circle at the top , a large blue triangle at the bottom"
     " and a small blue triangle at the bottom right",
-    "a small green circle at the top right and a small green diamond at the bottom",
+    "a small green circle at the top right , a large orange circle at the center"
+    " and a small green diamond at the bottom",
 ]
-FROZEN_SUM = 1141832
+FROZEN_SUM = 1178543
 
 
 def scene_keys(objects):
@@ -40,7 +43,7 @@ def scene_keys(objects):
 
 def test_scenes_equal_a_frozen_sample():
     scenes = sample(WORLD, 0, "train", np.arange(3))
-    assert grammar.texts(grammar.render_caption(scenes.objects)) == FROZEN_CAPTIONS
+    assert GRAMMAR.caption_texts(scenes.objects) == FROZEN_CAPTIONS
     assert int(render(WORLD, scenes, 56).long().sum()) == FROZEN_SUM
 
 
@@ -109,7 +112,7 @@ def test_a_pair_differs_in_one_edit():
         one, other = before[swapped], after[swapped]
         others = [c for c in range(4) if c != column]
         assert (np.sort(one, 1) == np.sort(other, 1)).all()  # the same bag of attributes
-        assert (one[..., others] == other[..., others]).all() and swapped.sum() > 100
+        assert (one[..., others] == other[..., others]).all() and swapped.sum() > 80
     assert (np.abs(scenes.count[::2] - scenes.count[1::2]) == 0).all()
 
 

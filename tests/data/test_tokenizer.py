@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from data.shapes import english
-from data.tokenizer import Tokenizer
+from data.shapes.languages import grammars_of
+from data.tokenizer import PAD, Tokenizer
 
-TOKENIZER = Tokenizer(english.WORDS)
+TOKENIZER = Tokenizer(grammars_of("en")["en"].words)
 TEXTS = [
     "",
     " ",
@@ -39,3 +39,9 @@ def test_random_texts_come_back():
 def test_words_of_the_grammar_are_single_tokens():
     text = "a small red circle and a large blue ring at the top left"
     assert len(TOKENIZER.encode(text)) == 13
+
+
+def test_a_prompt_ends_with_the_models_turn():
+    bare, asked, nothing = TOKENIZER.encode_prompts(["is there a ring", "is there a ring ?", ""])
+    assert bare == asked and TOKENIZER.decode(bare) == "is there a ring ?"
+    assert set(nothing) == {PAD}

@@ -11,11 +11,16 @@ from data.shapes.truth import (
     KINDS,
     LINK,
     NO,
+    NONE,
+    PRESUPPOSING,
+    RELATION,
+    SEVERAL,
     UNDECIDED,
     WIDTH,
     YES,
     A,
     B,
+    answer,
     caption_truth,
     truth,
 )
@@ -64,7 +69,7 @@ def test_truth_against_brute_force():
         rows[:, start : start + 3] = (noun * (rng.random((6000, 4)) < 0.5))[:, :3]
     is_content = rows[:, KIND] == KINDS.index("content")
     rows[:, 1 + PLACE] = np.where(is_content, objects[:, 0, PLACE], 0)
-    most = [min(len(LINKS[kind]), 4) for kind in rows[:, KIND]]
+    most = [min(len(LINKS.get(KINDS[kind], ())), 4) for kind in rows[:, KIND]]
     rows[:, LINK] = [rng.integers(1, n + 1) if n else 0 for n in most]
     verdicts = truth(rows, objects)
     by_hand = [brute_force(row, scene) for row, scene in zip(rows, objects, strict=True)]
@@ -88,3 +93,21 @@ def test_caption_truth_against_brute_force():
         )
         assert table[c, s] == possible
     assert table.diagonal().all()
+
+
+def test_what_is_presupposed_is_there_once_or_denied():
+    """Of two red circles and a blue ring: the red one, the blue one, the green one."""
+    scene = np.array([[[1, 1, 1, 1], [2, 1, 1, 5], [1, 6, 6, 9]]])
+    for kind in PRESUPPOSING:
+        rows = np.zeros((3, WIDTH), np.int64)
+        rows[:, KIND], rows[:, LINK] = kind, 1
+        rows[:, A.start + COLOUR] = 1, 6, 4
+        rows[:, B.start + COLOUR] = 6 if kind == RELATION else 0
+        several, one, none = answer(rows, scene.repeat(3, 0))
+        assert (several, none) == (SEVERAL, NONE)
+        assert one == UNDECIDED if kind == RELATION else one not in (UNDECIDED, NONE, SEVERAL)
+    # Either side of a relation may be the one that is not there; "none" comes before "several".
+    rows = np.zeros((1, WIDTH), np.int64)
+    rows[0, KIND], rows[0, LINK] = RELATION, 1
+    rows[0, A.start + COLOUR], rows[0, B.start + COLOUR] = 1, 4
+    assert answer(rows, scene) == NONE

@@ -7,11 +7,13 @@ import pytest
 import torch
 from helpers import small_clip
 
-from data.shapes import grammar
 from data.shapes.dataset import Shapes
+from data.shapes.languages import grammars_of
 from data.shapes.pictures import stack_phrases
 from data.shapes.world import COLOUR, PLACE, SHAPE, SIZE
 from tinyvlm.evaluation import eval_clip
+
+GRAMMAR = grammars_of("en")["en"]
 
 DATA, HELD_OUT = Shapes(), Shapes(held_out=2)
 TEST = DATA.split("test")
@@ -31,7 +33,7 @@ class FakeEmbedder:
         return self.image_rule(pictures.scenes.objects)
 
     def embed_texts(self, captions):
-        parsed = [grammar.parse_caption(caption) for caption in captions]
+        parsed = [GRAMMAR.parser.parse_caption(caption) for caption in captions]
         return self.text_rule(stack_phrases(parsed))
 
 

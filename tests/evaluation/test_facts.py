@@ -13,11 +13,12 @@ from data.shapes.facts import (
     mark_caption,
     match_objects,
 )
-from data.shapes.grammar import parse_caption
+from data.shapes.languages import grammars_of
 from data.shapes.scene import sample
 from data.shapes.world import SHAPE, WORLDS
 
 pytestmark = pytest.mark.quick
+PARSER = grammars_of("en")["en"].parser
 # A small red circle at the top left, a large blue square in the center.
 SCENE = np.array([[1, 1, 1, 1], [2, 6, 2, 5], [0, 0, 0, 0]])
 
@@ -60,7 +61,7 @@ def test_no_other_way_matches_more_phrases():
 
 
 def test_facts_by_hand():
-    facts = extract_facts(parse_caption("a small red circle , a red circle and a square"))
+    facts = extract_facts(PARSER.parse_caption("a small red circle , a red circle and a square"))
     assert set(facts) == set(FACT_KINDS)
     assert facts["facts"] == facts["objects"] + facts["attributes"]
     assert facts["objects"] == Counter({("shape", 1): 2, ("shape", 2): 1})
@@ -70,12 +71,12 @@ def test_facts_by_hand():
 
 
 def test_a_phrase_without_a_shape_is_no_fact():
-    facts = extract_facts(parse_caption("a red object and a circle"))
-    assert facts == extract_facts(parse_caption("a circle"))
+    facts = extract_facts(PARSER.parse_caption("a red object and a circle"))
+    assert facts == extract_facts(PARSER.parse_caption("a circle"))
 
 
 def test_a_judged_caption_by_hand():
-    judged = judge_caption("a large red circle and a large red star", SCENE)
+    judged = judge_caption(PARSER, "a large red circle and a large red star", SCENE)
     assert (judged.mentioned, judged.invented, judged.misdescribed) == (2, 1, 2)
     assert judged.is_parseable and not judged.is_exact
     true = judged.stated["facts"] & judged.there["facts"]
@@ -85,7 +86,7 @@ def test_a_judged_caption_by_hand():
 
 def test_only_the_whole_truth_in_reading_order_is_exact():
     exact = "a small red circle and a large blue square"
-    assert judge_caption(exact, SCENE).is_exact
+    assert judge_caption(PARSER, exact, SCENE).is_exact
     for other in (
         "a large blue square and a small red circle",
         "a red circle and a large blue square",
@@ -93,37 +94,51 @@ def test_only_the_whole_truth_in_reading_order_is_exact():
         exact + " and a small red circle",
         "a small red circle at the top left and a large blue square",  # no caption says places
     ):
-        assert not judge_caption(other, SCENE).is_exact, other
+        assert not judge_caption(PARSER, other, SCENE).is_exact, other
 
 
 def test_an_object_without_a_shape_is_not_invented():
-    judged = judge_caption("a small object and a green object", SCENE)
+    judged = judge_caption(PARSER, "a small object and a green object", SCENE)
     assert (judged.mentioned, judged.invented, judged.misdescribed) == (2, 0, 1)
 
 
 @pytest.mark.parametrize("words", ["", "yes", "a red", "a small red circle and", "red circle"])
 def test_what_the_grammar_does_not_know_states_nothing(words):
-    judged = judge_caption(words, SCENE)
+    judged = judge_caption(PARSER, words, SCENE)
     assert not judged.is_parseable and not judged.is_exact
     assert (judged.mentioned, judged.invented, judged.misdescribed) == (0, 0, 0)
     assert set(judged.stated) == set(FACT_KINDS) and not any(judged.stated.values())
-    assert judged.there == extract_facts(SCENE)
+    assert judged.there == extract_facts(SCENE * [1, 1, 1, 0])  # nobody asks for places
+
+
+def test_a_caption_is_judged_for_what_was_asked():
+    brief, places = "a circle and a square", "a small red circle at the top left and a large blue"
+    places += " square at the center"
+    usual = "a small red circle and a large blue square"
+    for level, right, wrong in (
+        ("brief", brief, usual), ("list", "circle and square", usual), ("detailed", places, usual),
+        ("normal", usual, brief),
+    ):  # fmt: skip
+        judged = judge_caption(PARSER, right, SCENE, level)
+        assert judged.is_exact and judged.stated == judged.there
+        judged = judge_caption(PARSER, wrong, SCENE, level)
+        assert not judged.is_exact and judged.stated["facts"] != judged.there["facts"]
 
 
 # ---------------------------------------------------------------- a page's pieces
 
 
 def test_a_marked_caption_is_the_caption_in_pieces():
-    assert mark_caption("a red circle , a blue star and a large blue square", SCENE) == [
+    assert mark_caption(PARSER, "a red circle , a blue star and a large blue square", SCENE) == [
         ("a red circle", True),
         (", ", None),
         ("a blue star", False),
         (" and ", None),
         ("a large blue square", True),
     ]
-    assert mark_caption("a red circle", SCENE) == [("a red circle", True)]
+    assert mark_caption(PARSER, "a red circle", SCENE) == [("a red circle", True)]
 
 
 def test_what_is_no_caption_is_marked_as_wrong():
-    assert mark_caption("no way", SCENE) == [("no way", False)]
-    assert mark_caption("", SCENE) == [("(nothing)", False)]
+    assert mark_caption(PARSER, "no way", SCENE) == [("no way", False)]
+    assert mark_caption(PARSER, "", SCENE) == [("(nothing)", False)]

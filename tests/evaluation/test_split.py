@@ -6,12 +6,26 @@ import numpy as np
 import pytest
 
 from data.batch import NotEnoughItems
-from data.shapes import grammar, questions, truth
+from data.shapes import minimal_pairs, questions, truth
 from data.shapes.dataset import Shapes
-from data.shapes.english import COLOURS, NUMBERS, PLACES, PLURALS, SHAPES, SIZES
+from data.shapes.english import NUMBERS, PLURALS
 from data.shapes.facts import match_objects
+from data.shapes.languages import grammars_of
 from data.shapes.split import Split
-from data.shapes.world import COLOUR, PLACE, SHAPE, SIZE, World, diagonal_of
+from data.shapes.world import (
+    COLOUR,
+    COLOURS,
+    PLACE,
+    PLACES,
+    SHAPE,
+    SHAPES,
+    SIZE,
+    SIZES,
+    World,
+    diagonal_of,
+)  # fmt: skip
+
+GRAMMAR = grammars_of("en")["en"]
 
 DATA, FULL, HELD_OUT = Shapes(), Shapes("shapes-full"), Shapes(held_out=2)
 TEST = DATA.split("test")
@@ -34,8 +48,8 @@ def counts_of(texts):
 
 
 def is_fluent(caption):
-    phrases = grammar.parse_caption(caption)
-    return grammar.text(grammar.render_caption(phrases[None])[0]) == caption
+    phrases = GRAMMAR.parser.parse_caption(caption)
+    return GRAMMAR.caption_texts(phrases[None])[0] == caption
 
 
 # ---------------------------------------------------------------- pictures
@@ -74,7 +88,7 @@ def test_captions_say_all_objects_in_reading_order_but_what_is_left_out():
             said = [text.split(" ", 1)[1] for text in caption.replace(" and ", " , ").split(" , ")]
             assert said == nouns
     for k, caption in enumerate(pictures.captions(omit=())):
-        assert [phrase[PLACE] for phrase in grammar.parse_caption(caption)] == [
+        assert [phrase[PLACE] for phrase in GRAMMAR.parser.parse_caption(caption)] == [
             thing[PLACE] for thing in things(pictures, k)
         ]
 
@@ -84,7 +98,7 @@ def test_captions_say_all_objects_in_reading_order_but_what_is_left_out():
 
 def is_true_by_brute_force(caption, objects):
     """Can each phrase have an object of its own that is as it says?"""
-    phrases = grammar.parse_caption(caption)
+    phrases = GRAMMAR.parser.parse_caption(caption)
     return any(
         all(((p == 0) | (p == o)).all() for p, o in zip(phrases, chosen, strict=True))
         for chosen in itertools.permutations(objects, len(phrases))
@@ -137,7 +151,7 @@ def test_answers_by_hand(some_pictures, shape):
         f"is there a {name} ?": lambda own: yes_no(len(own) > 0),
         f"how many {plural} are there ?": lambda own: NUMBERS[len(own)],
         f"what colour is the {name} ?": lambda own: only(own, COLOUR),
-        f"the {name} is what size ?": lambda own: only(own, SIZE),
+        f"say , the {name} is what size": lambda own: only(own, SIZE),
         f"where is the {name} ?": lambda own: only(own, PLACE),
     }
     for question, answer in asked.items():
@@ -149,8 +163,10 @@ def test_answers_by_hand(some_pictures, shape):
 
 
 def only(own, column):
-    """An attribute of the only object; None if there is none, or more than one."""
-    return words_of(own[0], (column,)) if len(own) == 1 else None
+    """An attribute of the only object, or what is said if there is none, or more than one."""
+    if len(own) != 1:
+        return "there are several" if own else "there is none"
+    return words_of(own[0], (column,))
 
 
 def test_answers_about_two_things_and_about_places(some_pictures):
@@ -161,7 +177,11 @@ def test_answers_about_two_things_and_about_places(some_pictures):
         assert there.split(" ", 1)[1] == known
         empty = next(p for p in range(1, 10) if p not in things(some_pictures, k)[:, PLACE])
         assert picture.answers(f"what is at the {PLACES[empty - 1]} ?") == ["nothing"]
-        if not others or [words_of(o) for o in (one, *others)].count(known) > 1:
+        if not others:
+            continue
+        if [words_of(o) for o in (one, *others)].count(known) > 1:
+            question = f"is the {known} left of the {words_of(others[0])} ?"
+            assert picture.answers(question) == ["there are several"]
             continue
         alone = [o for o in others if [words_of(p) for p in others].count(words_of(o)) == 1]
         for other in alone:
@@ -185,8 +205,10 @@ def test_questions_are_those_of_sample_questions():
         DATA.world, 0, "test", pictures.indices, pictures.scenes.objects, questions.FAMILIES, 7
     )
     flat = rows.reshape(280, -1)
-    assert found.asked == grammar.texts(grammar.render_question(flat))
-    assert found.targets == grammar.texts(grammar.render_answer(flat, answers.reshape(-1)))
+    parsed = [GRAMMAR.parser.parse(question, question=True) for question in found.asked]
+    assert (np.array(parsed)[:, [truth.KIND, 1, 2, 3]] == flat[:, [truth.KIND, 1, 2, 3]]).all()
+    assert found.targets == GRAMMAR.answer_texts(flat, answers.reshape(-1))
+    assert len({question.split()[0] for question in found.asked}) > 10  # in many ways
     assert (found.cluster == pictures.cluster.repeat(7)).all()
     for k, (question, target) in enumerate(zip(found.asked, found.targets, strict=True)):
         assert pictures[[k // 7]].answers(question) == [target]
@@ -194,7 +216,7 @@ def test_questions_are_those_of_sample_questions():
 
 def pairs_named(asked):
     """The diagonals of the colour-shape pairs that a list of questions names."""
-    rows = np.array([grammar.parse(question, question=True) for question in asked])
+    rows = np.array([GRAMMAR.parser.parse(question, question=True) for question in asked])
     nouns = np.concatenate([rows[:, 1:5], rows[:, 6:10]])
     named = nouns[(nouns[:, COLOUR] > 0) & (nouns[:, SHAPE] > 0)]
     return set(diagonal_of(named[:, COLOUR], named[:, SHAPE]).tolist())
@@ -219,7 +241,7 @@ def test_both_pictures_of_a_pair_are_asked_the_same_and_answer_differently(famil
     for k, (question, target) in enumerate(zip(found.asked, found.targets, strict=True)):
         assert found.pictures[[k]].answers(question) == [target]
     assert (found.cluster == found.pictures.cluster).all()
-    assert found.chance == questions.CHANCE[family]
+    assert found.chance == minimal_pairs.CHANCE[family]
     assert (found.needs_counting[::2] == found.needs_counting[1::2]).all()
     assert found.needs_counting.sum() == (60 if family in ("count", "compare") else 0)
 
@@ -231,21 +253,48 @@ def test_counting_is_needed_for_two_and_three_and_to_compare_what_both_pictures_
         assert found.needs_counting[k] == ({"two", "three"} == set(found.targets[k : k + 2]))
     found = TEST.question_pairs("compare", 60)
     for k in range(0, 120, 2):
-        row = grammar.parse(found.asked[k], question=True)
+        row = GRAMMAR.parser.parse(found.asked[k], question=True)
         both = [truth.matches(row[None, noun], found.pictures.scenes.objects[j : j + 1]).any()
                 for noun in (truth.A, truth.B) for j in (k, k + 1)]  # fmt: skip
         assert found.needs_counting[k] == all(both)
 
 
 @pytest.mark.parametrize("family", Split.families)
-def test_a_paraphrase_asks_the_same_in_an_order_that_training_never_has(family):
+def test_a_paraphrase_asks_the_same_in_words_that_training_never_has(family):
     found = TEST.question_pairs(family, 60)
     train = DATA.split("train")
     taught = set(train.questions(train.pictures(400), 7).asked)
     for question, other in zip(found.asked, found.paraphrases, strict=True):
-        assert question != other and set(other.split()) <= set(question.split())
-        same = grammar.parse(question, question=True) == grammar.parse(other, question=True)
-        assert same.all() and other not in taught
+        one, same = (GRAMMAR.parser.parse(text, question=True) for text in (question, other))
+        assert question != other and (one == same).all() and other not in taught
+    assert len(set(found.asked)) > 30 and len(set(found.paraphrases)) > 30
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_premises_are_false_in_one_picture_of_a_pair(language):
+    split = Shapes(language="both").speaking(language).split("test")
+    found = split.premise_pairs(40)
+    assert (found.is_denied[::2] != found.is_denied[1::2]).all()
+    for k, (question, target) in enumerate(zip(found.asked, found.targets, strict=True)):
+        assert found.pictures[[k]].answers(question) == [target]
+        assert (target in split.denials) == found.is_denied[k]
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_everything_is_counted_and_captions_say_what_was_asked(language):
+    split = Shapes(language="both").speaking(language).split("test")
+    for found in (
+        split.count_everything(20),
+        *(split.caption_prompts(n, 20) for n in split.levels),
+    ):
+        assert len(set(found.asked)) > 5
+        for k, (question, target) in enumerate(zip(found.asked, found.targets, strict=True)):
+            assert found.pictures[[k]].answers(question) == [target]
+    for level in split.levels:
+        found = split.caption_prompts(level, 20)
+        judged = found.pictures.judge(found.targets, level)
+        assert all(caption.is_exact for caption in judged)
+        assert all(caption.stated == caption.there for caption in judged)
 
 
 def test_a_poor_world_has_no_pairs_of_some_families():
@@ -264,11 +313,15 @@ def test_presence_asks_for_what_is_there_and_for_what_is_not(kind):
     assert len(found.pictures) == len(found.asked) == 80 and found.is_there.shape == (80, 2)
     for k, (row, there) in enumerate(zip(found.asked, found.is_there, strict=True)):
         shown = {SHAPES[thing[SHAPE] - 1] for thing in things(found.pictures, k)}
-        wanted = [any(f"a {shape} ?" in question for shape in shown) for question in row]
+        wanted = [name_of_shape(question) in shown for question in row]
         assert wanted == there.tolist() and sum(wanted) == 1
     # Two pictures and two questions hang together.
     assert found.cluster.tolist() == [k // 4 for k in range(160)]
     assert found.asked[::2] == found.asked[1::2]
+
+
+def name_of_shape(question):
+    return SHAPES[GRAMMAR.parser.parse(question, question=True)[1 + SHAPE] - 1]
 
 
 @pytest.mark.parametrize("data", [DATA, FULL, HELD_OUT], ids=["default", "full", "held out"])
@@ -329,11 +382,11 @@ def test_zero_shot_has_one_object_and_one_caption_that_is_true_of_it(data, name)
 def test_every_template_says_the_same_classes():
     found = TEST.zero_shot(10)
     assert len(found.templates) == 12 and len(found.unseen) == 9
-    plain = [grammar.parse_caption(text)[0] for text in found.templates["plain"]]
+    plain = [GRAMMAR.parser.parse_caption(text)[0] for text in found.templates["plain"]]
     assert found.templates["plain"] == DATA.class_captions()
     for name, texts in found.templates.items():
         for text, one in zip(texts, plain, strict=True):
-            [phrase] = grammar.parse_caption(text)
+            [phrase] = GRAMMAR.parser.parse_caption(text)
             assert (phrase[[COLOUR, SHAPE]] == one[[COLOUR, SHAPE]]).all()
             assert name == "plain" or name in text
 
@@ -369,6 +422,6 @@ def test_judged_and_marked_captions_belong_to_their_pictures():
     marked = pictures.mark(shifted)
     for k, pieces in enumerate(marked):
         assert "".join(text for text, _ in pieces) == shifted[k].replace(" , ", ", ")
-        phrases = grammar.parse_caption(shifted[k])
+        phrases = GRAMMAR.parser.parse_caption(shifted[k])
         fits = match_objects(phrases, pictures.scenes.objects[k])
         assert [truth for _, truth in pieces if truth is not None] == fits.tolist()

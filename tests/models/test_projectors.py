@@ -110,7 +110,7 @@ def test_the_labels_of_objects_are_their_sizes_colours_and_shapes():
     ])  # fmt: skip
     named = [("small", "red", "circle"), ("large", "blue", "ring")]
     for row, wanted in zip(objects, named, strict=True):
-        is_wanted = torch.tensor([label in wanted for label in data.labels])
+        is_wanted = torch.tensor([data.tokenizer.name(i) in wanted for i in data.label_token_ids])
         projector.logits = torch.where(is_wanted, 20.0, -20.0)[None]
         assert projector.aux_loss(row[None, None]) < 1e-6
         projector.logits = -projector.logits

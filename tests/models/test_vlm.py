@@ -401,7 +401,7 @@ def test_one_batch_can_be_learned_by_heart_and_the_picture_matters():
         seeing = has_label & ~batch.blind
         right = losses_of(model, batch)[seeing].mean()
         batch.pixels = batch.pixels.roll(2, 0)
-        assert losses_of(model, batch)[seeing].mean() > right + 1.0
+        assert losses_of(model, batch)[seeing].mean() > right + 0.7
 
 
 # ---------------------------------------------------------------- other encoders and projectors

@@ -21,8 +21,8 @@ def encode_images(model, pixels, chunk=128):
 
 
 def tokenize_prompts(tokenizer, texts, device):
-    """Strings -> tokens (n, longest), [PAD] at the ends."""
-    rows = tokenizer.encode_batch(texts)
+    """Questions, "" for a caption -> tokens (n, longest), [PAD] at the ends."""
+    rows = tokenizer.encode_prompts(texts)
     return torch.tensor(rows, dtype=torch.long, device=device).reshape(len(rows), -1)
 
 
