@@ -20,7 +20,13 @@ from data.batch import NotEnoughItems
 from tinyvlm.evaluation import eval_clip, eval_vlm, plots
 from tinyvlm.evaluation.cases import clip_cases, vlm_cases
 from tinyvlm.evaluation.predictor import VLMPredictor
-from tinyvlm.evaluation.reports import print_table, write_comparison, write_report
+from tinyvlm.evaluation.reports import (
+    answer_sections,
+    presence_sections,
+    print_table,
+    write_comparison,
+    write_report,
+)
 from tinyvlm.training.checkpoint import checkpoint_file, load_checkpoint
 from tinyvlm.training.config import UserError, did_you_mean, option, run_script, validate_config
 from tinyvlm.training.distributed import pick_device
@@ -175,8 +181,11 @@ def evaluate_vlm(loaded, config, families):
         where = f"in split {config.split}: left out, also of the mean"
         print(f"no minimal pairs of {', '.join(left_out)} {where}")
     sections |= answer_sections(answers)
-    sections["answers"]["how many in all"] = eval_vlm.evaluate_count(predictor, split, config.items)
-    sections["what is not there"] = eval_vlm.evaluate_premises(predictor, split, config.items)
+    if "count" in families:
+        count = eval_vlm.evaluate_count(predictor, split, config.items)
+        sections["answers"]["how many in all"] = count
+    premises = eval_vlm.evaluate_premises(predictor, split, config.items)
+    sections |= {"what is not there": premises} if premises else {}
     asked = eval_vlm.evaluate_instructions(predictor, split, config.items // 2)
     sections |= {f"captions asked for, {level}": scores for level, scores in asked.items()}
     sections |= presence_sections(eval_vlm.evaluate_pope(predictor, split, config.items))
@@ -187,37 +196,6 @@ def evaluate_vlm(loaded, config, families):
     rate = predictor.answers / predictor.seconds
     print(f"\n{loaded.path}: {predictor.answers:,} answers, {rate:.0f} answers/s")
     return sections, vlm_cases(loaded.model, split, pictures, captions, record)
-
-
-def answer_sections(answers):
-    """What evaluate_vqa gives -> sections of the report."""
-    titles = dict(
-        seeing="answers",
-        blind="answers without picture",
-        paraphrased="answers to other words, never trained on",
-    )
-    sections = {
-        title: {family: scores[which] for family, scores in answers.items()}
-        | {"mean of families": eval_vlm.vqa_mean(answers, which)}
-        for which, title in titles.items()
-    }
-    sections["answers"] |= {
-        f"{family}, hard ones": scores["needs_counting"]
-        for family, scores in answers.items()
-        if scores["needs_counting"].items
-    }
-    return sections
-
-
-def presence_sections(presence):
-    """What evaluate_pope gives -> sections of the report."""
-    sections = {f"presence, {kind} negatives": forms["words"] for kind, forms in presence.items()}
-    sections["presence, from logits instead of words"] = {
-        f"{kind} {name}": forms["logits"][name]
-        for kind, forms in presence.items()
-        for name in ("accuracy", "f1", "yes_rate")
-    }
-    return sections
 
 
 def evaluate_clip(loaded, config):

@@ -61,9 +61,9 @@ class Config(TrainConfig):
     image_size: int = option(
         56, "a random encoder's pictures, pixels a side, a multiple of 28", min=28, max=448
     )
-    steps: int = option(1500, "optimizer steps of all stages", min=1)
+    steps: int = option(1800, "optimizer steps of all stages", min=1)
     stages: str = option("language,align,instruct", "which stages, in order, by commas")
-    shares: str = option("0.43,0.07,0.50", "each stage's share of the steps; 1 in all")
+    shares: str = option("0.55,0.08,0.37", "each stage's share of the steps; 1 in all")
     train_language: str = option("decoder.*", "patterns of what stage language trains, by commas")
     train_align: str = option("projector.*", "the same for stage align")
     train_instruct: str = option("*", "the same for stage instruct")
@@ -71,6 +71,7 @@ class Config(TrainConfig):
     num_questions: int = option(9, "questions a picture", min=1, max=64, alias="--questions")
     num_blind: int = option(1, "how many of them without the picture", min=0, alias="--blind")
     lr: float = option(1e-3, "AdamW's learning rate", min=0.0, max=1.0)
+    muon_lr: float = option(1e-2, "Muon's learning rate (inner matrices)", min=0.0, max=1.0)
     warmup: int = option(30, "steps until the full learning rate, in each stage", min=0)
     num_queries: int = option(32, "queries of the Q-Former", min=1, max=196, alias="--queries")
     decoder: str = option("gpt", "decoder", choices=tuple(DECODERS))

@@ -10,6 +10,7 @@ from helpers import small_vlm
 from data.batch import NotEnoughItems
 from data.shapes.dataset import Shapes
 from data.shapes.split import Split
+from data.shapes.truth import COLOUR_OF, COUNT, KIND
 from data.shapes.world import SHAPE, World
 from tinyvlm.evaluation import eval_vlm
 
@@ -82,7 +83,9 @@ def test_who_knows_everything_answers_everything():
 
 def test_the_record_says_which_picture_was_asked_what():
     _, record = eval_vlm.evaluate_vqa(Fake(oracle), TEST, ["colour", "count"], 10)
-    assert [question.split()[0] for _, question, _, _ in record] == ["what"] * 20 + ["how"] * 20
+    parse = TEST.grammar.parser.parse
+    kinds = [parse(question, question=True)[KIND] for _, question, _, _ in record]
+    assert kinds == [COLOUR_OF] * 20 + [COUNT] * 20
     for index, question, target, _ in record:
         assert TEST.take(np.array([index])).answers(question) == [target]
 
@@ -111,6 +114,50 @@ def test_who_knows_everything_knows_it_in_other_splits():
             assert report["vqa_unpaired"].value == report["exact_caption"].value == 1.0
             assert report["vqa_unpaired_blind"].value == 0.0
             assert report["vqa_unpaired"].items == 280 and report["exact_caption"].items == 40
+
+
+BOTH = Shapes(language="both")
+
+
+@pytest.mark.parametrize("language", BOTH.languages)
+def test_who_knows_everything_knows_it_in_each_language(language):
+    split, knows = BOTH.speaking(language).split("test"), Fake(oracle)
+    for which in ("seeing", "paraphrased"):
+        assert set(vqa(knows, split, 20, which).values()) == {1.0}
+    report, _ = eval_vlm.evaluate_captions(knows, split.pictures(20))
+    assert report["exact_caption"].value == 1.0
+    assert eval_vlm.evaluate_premises(knows, split, 40)["recognised"].value == 1.0
+    assert eval_vlm.evaluate_pope(knows, split, 20)["random"]["words"]["accuracy"].value == 1.0
+
+
+def test_captions_are_scored_for_what_was_asked():
+    for scores in eval_vlm.evaluate_instructions(Fake(oracle), TEST, 40).values():
+        assert scores["as asked"].value == scores["fact F1"].value == 1.0
+    usual = Fake(lambda question, picture: picture.captions()[0])
+    found = eval_vlm.evaluate_instructions(usual, TEST, 40)
+    right = {level: scores["as asked"].value for level, scores in found.items()}
+    assert right == dict(brief=0.0, normal=1.0, detailed=0.0, list=0.0)
+    assert found["normal"]["fact F1"].value == 1.0 > found["detailed"]["fact F1"].value > 0.5
+
+
+def test_premises_are_recognised_and_denied():
+    found = eval_vlm.evaluate_premises(Fake(oracle), TEST, 100)
+    assert (found["recognised"].value, found["denied"].value) == (1.0, 0.0)
+    assert found["recognised"].items == found["denied"].items == 100
+    found = eval_vlm.evaluate_premises(says("there is none"), TEST, 100)
+    assert (found["recognised"].value, found["denied"].value) == (0.5, 1.0)
+    found = eval_vlm.evaluate_premises(says("red"), TEST, 100)
+    assert (found["recognised"].value, found["denied"].value) == (0.0, 0.0)
+    found = eval_vlm.evaluate_premises(SeesTheOther(oracle), TEST, 100)
+    assert (found["recognised"].value, found["denied"].value) == (0.0, 1.0)
+    lonely = Shapes()
+    lonely.world = World(max_objects=1)
+    assert eval_vlm.evaluate_premises(Fake(oracle), lonely.split("test"), 10) == {}
+
+
+def test_everything_is_counted():
+    assert eval_vlm.evaluate_count(Fake(oracle), TEST, 50).value == 1.0
+    assert 0.2 < eval_vlm.evaluate_count(says("three"), TEST, 50).value < 0.7
 
 
 # ---------------------------------------------------------------- who knows nothing

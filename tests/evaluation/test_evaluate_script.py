@@ -67,7 +67,11 @@ def test_what_a_vlm_is_asked(reports):
         assert title in sections
     families = ["existence", "count", "colour", "shape", "size", "relation", "compare"]
     rows = [*families, "mean of families"]
-    assert list(sections["answers"]) == [*rows, "count, hard ones", "compare, hard ones"]
+    more = ["count, hard ones", "compare, hard ones", "how many in all"]
+    assert list(sections["answers"]) == rows + more
+    assert set(sections["what is not there"]) == {"recognised", "denied"}
+    for level in ("brief", "normal", "detailed", "list"):
+        assert set(sections[f"captions asked for, {level}"]) == {"fact F1", "as asked"}
     assert list(sections["answers to other words, never trained on"]) == rows
     assert {f"presence, {kind} negatives" for kind in ("random", "popular", "adversarial")} < set(
         sections
@@ -97,7 +101,8 @@ def test_the_screen_says_the_tables_and_the_speed(vlm_folder, tmp_path, monkeypa
 def test_another_split_and_some_families(vlm_folder, tmp_path):
     sections = run(vlm_folder, tmp_path, split="more", families="count, compare")
     assert list(sections["answers"]) == [
-        "count", "compare", "mean of families", "count, hard ones", "compare, hard ones"
+        "count", "compare", "mean of families", "count, hard ones", "compare, hard ones",
+        "how many in all",
     ]  # fmt: skip
     assert "captions (more)" in sections
     assert json.loads((tmp_path / "report.json").read_text())["split"] == "more"

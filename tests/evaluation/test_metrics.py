@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from data.shapes.facts import judge_caption
+from data.shapes.languages import grammars_of
 from tinyvlm.evaluation import metrics
 
 pytestmark = pytest.mark.quick
 # A small red circle at the top left, a large blue square in the center.
+PARSER = grammars_of("en")["en"].parser
 SCENE = np.array([[1, 1, 1, 1], [2, 6, 2, 5], [0, 0, 0, 0]])
 CAPTIONS = (
     "a small red circle and a large blue square",
@@ -107,7 +109,7 @@ def test_duplicates_bound_what_the_papers_loss_can_reach():
 
 
 def caption_values(captions):
-    judged = [judge_caption(caption, SCENE) for caption in captions]
+    judged = [judge_caption(PARSER, caption, SCENE) for caption in captions]
     report = metrics.caption_report(judged, np.arange(len(captions)))
     return {name: metric.value for name, metric in report.items()}
 

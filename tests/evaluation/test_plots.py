@@ -10,7 +10,8 @@ from helpers import small_clip, small_vlm
 from PIL import Image
 
 from data.shapes.dataset import Shapes
-from tinyvlm.evaluation import cases, eval_clip, eval_vlm, plots
+from tinyvlm.evaluation import cases, eval_clip, eval_vlm, fonts, plots
+from tinyvlm.evaluation.fonts import drawable
 from tinyvlm.evaluation.predictor import VLMPredictor
 
 DATA = Shapes(image_size=28)
@@ -99,14 +100,22 @@ def record_texts(monkeypatch):
     return drawn
 
 
-def test_what_is_not_ascii_becomes_a_question_mark(monkeypatch, tmp_path, recwarn):
+def test_what_is_neither_ascii_nor_korean_becomes_a_question_mark(monkeypatch, tmp_path, recwarn):
     drawn = record_texts(monkeypatch)
     line = [("naïve 빨간 🙂 \x00\x1b \ud800 $x^2$ plain", None)]
     plots.save_image_grid(pictures(1), [[line]], tmp_path / "page.png")
-    words = ["na?ve", "??", "?", "??", "?", "$x^2$", "plain"]
+    words = ["na?ve", drawable("빨간"), "?", "??", "?", "$x^2$", "plain"]
     assert [word for word, _ in drawn] == words
     assert not any(options["parse_math"] for _, options in drawn)  # "$" is a letter like others
     assert not [w for w in recwarn if "Glyph" in str(w.message)]
+
+
+def test_korean_letters_are_drawn_or_romanised(monkeypatch):
+    monkeypatch.setattr(fonts, "korean_font", lambda: None)
+    assert drawable("작은 빨간 원과 별, a ring") == "jakeun ppalgan wongwa byeol, a ring"
+    assert fonts.font_families() == ["DejaVu Sans"]
+    monkeypatch.setattr(fonts, "korean_font", lambda: "NanumGothic")
+    assert drawable("빨간 원") == "빨간 원" and fonts.font_families()[-1] == "NanumGothic"
 
 
 def test_words_have_the_colour_of_their_truth(monkeypatch, tmp_path):
@@ -161,7 +170,7 @@ def test_cases_of_a_vlm_are_the_worst_and_the_best():
     shown = split.pictures(6)
     captions = shown.captions()
     captions[2] = "yes"  # the only one that is wrong
-    predictor = VLMPredictor(model, Shapes.tokenizer)
+    predictor = VLMPredictor(model, DATA.tokenizer)
     _, record = eval_vlm.evaluate_vqa(predictor, split, ["size"], 4)
     record[0] = (*record[0][:3], record[0][2])  # the only answer that is right
     pixels, lines = cases.vlm_cases(model, split, shown, captions, record, each=1)
@@ -178,7 +187,7 @@ def test_cases_of_a_vlm_are_the_worst_and_the_best():
 
 def test_cases_of_a_clip_are_those_whose_own_caption_ranks_lowest_and_highest():
     model, split = small_clip().eval(), Shapes().split("test")
-    embedder = eval_clip.CLIPEmbedder(model, Shapes.tokenizer)
+    embedder = eval_clip.CLIPEmbedder(model, DATA.tokenizer)
     pixels, lines = cases.clip_cases(embedder, split, each=2, candidates=12)
     assert [line[0][0][0] for line in lines] == ["worst:"] * 2 + ["best:"] * 2
     assert len(pixels) == 4 and all(picture.shape == (3, 56, 114) for picture in pixels)

@@ -68,8 +68,12 @@ def evaluate_family(predictor, asked):
 
 def evaluate_premises(predictor, split, pairs):
     """Questions that presuppose a thing, which in one picture of each pair is not there, or not
-    alone: {"recognised", "denied": metric}, shares of false and of true premises."""
-    asked = split.premise_pairs(pairs)
+    alone: {"recognised", "denied": metric}, shares of false and of true premises; {} if the split
+    has too few of them."""
+    try:
+        asked = split.premise_pairs(pairs)
+    except NotEnoughItems:
+        return {}
     said = first_answers(predictor, asked)
     right = metrics.exact_match(said, asked.targets)
     denied = np.array([answer in split.denials for answer in said], float)
@@ -210,18 +214,18 @@ def evaluate_language(model, data, items):
             table[f"VQA {family}, hard ones"] = scores["needs_counting"]
             numbers[f"vqa_hard_{family}"] = scores["needs_counting"].value
     means = {name: vqa_mean(families, name) for name in ("seeing", "blind", "paraphrased")}
-    premises = evaluate_premises(predictor, split, items)
     others = {
-        "VQA, mean of families": means["seeing"],
-        "the same without picture": means["blind"],
-        "the same in words never trained": means["paraphrased"],
-        "how many in all": evaluate_count(predictor, split, items),
-        "false premise recognised": premises["recognised"],
-        "true premise denied": premises["denied"],
+        "vqa": ("VQA, mean of families", means["seeing"]),
+        "vqa_blind": ("the same without picture", means["blind"]),
+        "vqa_paraphrased": ("the same in words never trained", means["paraphrased"]),
+        "count_all": ("how many in all", evaluate_count(predictor, split, items)),
+    } | {
+        f"premise_{name}": (f"premises {name}", metric)
+        for name, metric in evaluate_premises(predictor, split, items).items()
     }
-    names = ("vqa", "vqa_blind", "vqa_paraphrased", "count_all", "recognised", "denied")
-    numbers |= {k: metric.value for k, metric in zip(names, others.values(), strict=True)}
-    return table | others, numbers | dict(vqa_chance=means["seeing"].chance)
+    table |= dict(others.values())
+    numbers |= {name: metric.value for name, (_, metric) in others.items()}
+    return table, numbers | dict(vqa_chance=means["seeing"].chance)
 
 
 def sample_lines(model, data, pictures, each=3):

@@ -3,6 +3,7 @@
 import json
 import math
 
+from tinyvlm.evaluation.eval_vlm import vqa_mean
 from tinyvlm.training.files import write_atomically
 
 
@@ -91,3 +92,37 @@ def compare_row(first, others):
 
 def write_text(path, text):
     write_atomically(path, (text + "\n").encode())
+
+
+# ---------------------------------------------------------------- sections of a VLM's report
+
+
+def answer_sections(answers):
+    """What evaluate_vqa gives -> sections of the report."""
+    titles = dict(
+        seeing="answers",
+        blind="answers without picture",
+        paraphrased="answers to other words, never trained on",
+    )
+    sections = {
+        title: {family: scores[which] for family, scores in answers.items()}
+        | {"mean of families": vqa_mean(answers, which)}
+        for which, title in titles.items()
+    }
+    sections["answers"] |= {
+        f"{family}, hard ones": scores["needs_counting"]
+        for family, scores in answers.items()
+        if scores["needs_counting"].items
+    }
+    return sections
+
+
+def presence_sections(presence):
+    """What evaluate_pope gives -> sections of the report."""
+    sections = {f"presence, {kind} negatives": forms["words"] for kind, forms in presence.items()}
+    sections["presence, from logits instead of words"] = {
+        f"{kind} {name}": forms["logits"][name]
+        for kind, forms in presence.items()
+        for name in ("accuracy", "f1", "yes_rate")
+    }
+    return sections
