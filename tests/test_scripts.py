@@ -76,7 +76,7 @@ def sampled(folder, tmp_path, **options):
 
 
 def test_samples_of_both_kinds_of_checkpoint(clip_folder, vlm_folder, tmp_path, capsys):
-    for folder, words in ((clip_folder, "+0."), (vlm_folder, "?")):
+    for folder, words in ((clip_folder, "0."), (vlm_folder, "?")):
         page = sampled(folder, tmp_path, items=2, start=3)
         said = capsys.readouterr().out
         assert Image.open(page).width > 100

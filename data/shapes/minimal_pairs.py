@@ -95,11 +95,14 @@ def sample_premise_pairs(world, seed, split, number):
     Raises NotEnoughScenes if the world is too poor for it.
     """
     kinds = [(KINDS[k], code) for k in truth.PRESUPPOSING for code in (truth.NONE, truth.SEVERAL)]
-    parts, chunk = [], max(4096, 16 * number)
+    parts = []
     for turn, (family, denial) in enumerate(kinds):
         each = number // len(kinds) + (turn < number % len(kinds))
-        found = pair_questions(world, seed, split, family, np.arange(chunk), denial)
-        if len(found.indices) < each:
+        for pairs in (32 * each, 512 * each, 8192):  # some are rare
+            found = pair_questions(world, seed, split, family, np.arange(pairs), denial)
+            if len(found.indices) >= each:
+                break
+        else:
             raise NotEnoughScenes("this world has too few questions about what is not there")
         parts.append([getattr(found, name)[:each] for name in PAIR_COLUMNS])
     return Pairs(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))

@@ -10,8 +10,7 @@ from helpers import small_clip, small_vlm
 from PIL import Image
 
 from data.shapes.dataset import Shapes
-from tinyvlm.evaluation import cases, eval_clip, eval_vlm, fonts, plots
-from tinyvlm.evaluation.fonts import drawable
+from tinyvlm.evaluation import cases, eval_clip, eval_vlm, plots
 from tinyvlm.evaluation.predictor import VLMPredictor
 
 DATA = Shapes(image_size=28)
@@ -104,18 +103,18 @@ def test_what_is_neither_ascii_nor_korean_becomes_a_question_mark(monkeypatch, t
     drawn = record_texts(monkeypatch)
     line = [("naïve 빨간 🙂 \x00\x1b \ud800 $x^2$ plain", None)]
     plots.save_image_grid(pictures(1), [[line]], tmp_path / "page.png")
-    words = ["na?ve", drawable("빨간"), "?", "??", "?", "$x^2$", "plain"]
+    words = ["na?ve", plots.drawable("빨간"), "?", "??", "?", "$x^2$", "plain"]
     assert [word for word, _ in drawn] == words
     assert not any(options["parse_math"] for _, options in drawn)  # "$" is a letter like others
     assert not [w for w in recwarn if "Glyph" in str(w.message)]
 
 
 def test_korean_letters_are_drawn_or_romanised(monkeypatch):
-    monkeypatch.setattr(fonts, "korean_font", lambda: None)
-    assert drawable("작은 빨간 원과 별, a ring") == "jakeun ppalgan wongwa byeol, a ring"
-    assert fonts.font_families() == ["DejaVu Sans"]
-    monkeypatch.setattr(fonts, "korean_font", lambda: "NanumGothic")
-    assert drawable("빨간 원") == "빨간 원" and fonts.font_families()[-1] == "NanumGothic"
+    monkeypatch.setattr(plots, "korean_font", lambda: None)
+    assert plots.drawable("작은 빨간 원과 별, a ring") == "jakeun ppalgan wongwa byeol, a ring"
+    assert plots.font_families() == ["DejaVu Sans"]
+    monkeypatch.setattr(plots, "korean_font", lambda: "NanumGothic")
+    assert plots.drawable("빨간 원") == "빨간 원" and plots.font_families()[-1] == "NanumGothic"
 
 
 def test_words_have_the_colour_of_their_truth(monkeypatch, tmp_path):

@@ -5,13 +5,14 @@ that nothing of the caller's settings changes.
 """
 
 import io
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from tinyvlm.evaluation.fonts import drawable, font_families, is_syllable
+from tinyvlm.evaluation.hangul import KOREAN_FONTS, is_syllable, romanise
 from tinyvlm.training.files import write_atomically
 
 TRUE, FALSE, PLAIN = "#1a7f37", "#cf222e", "#24292f"
@@ -28,6 +29,27 @@ def save(figure, path):
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=110, facecolor="white", format="png")
     write_atomically(Path(path), buffer.getvalue())
+
+
+@lru_cache
+def korean_font():
+    """The name of a font with Korean letters, or None."""
+    from matplotlib.font_manager import get_font_names
+
+    known = set(get_font_names())
+    return next((name for name in KOREAN_FONTS if name in known), None)
+
+
+def font_families():
+    """What matplotlib is to look for letters in, in this order."""
+    return [name for name in ("DejaVu Sans", korean_font()) if name]
+
+
+def drawable(text):
+    """The text, romanised where no font could draw its Korean letters."""
+    if not any(is_syllable(letter) for letter in text) or korean_font():
+        return text
+    return "".join(map(romanise, text))
 
 
 def curves(log, path):

@@ -1,9 +1,7 @@
-"""Letters on pictures: Korean ones where a font has them, else romanised ("ppalgan won").
+"""Korean letters on pictures: fonts that have them, and Latin ones in their place ("ppalgan won").
 
 The romanisation is the Revised one of 2000, syllable by syllable and without its changes of sound.
 """
-
-from functools import lru_cache
 
 # Fonts with Korean letters, as Linux, Windows and macOS name them.
 KOREAN_FONTS = (
@@ -15,27 +13,6 @@ VOWEL = "a,ae,ya,yae,eo,e,yeo,ye,o,wa,wae,oe,yo,u,wo,we,wi,yu,eu,ui,i"
 FINAL = ",k,k,k,n,n,n,t,l,k,m,p,l,l,p,l,m,p,p,t,t,ng,t,t,k,t,p,t"
 INITIAL, VOWEL, FINAL = (letters.split(",") for letters in (INITIAL, VOWEL, FINAL))
 FIRST_SYLLABLE, LAST_SYLLABLE = 0xAC00, 0xD7A3
-
-
-@lru_cache
-def korean_font():
-    """The name of a font with Korean letters, or None."""
-    from matplotlib.font_manager import get_font_names
-
-    known = set(get_font_names())
-    return next((name for name in KOREAN_FONTS if name in known), None)
-
-
-def font_families():
-    """What matplotlib is to look for letters in, in this order."""
-    return [name for name in ("DejaVu Sans", korean_font()) if name]
-
-
-def drawable(text):
-    """The text, romanised where no font could draw its Korean letters."""
-    if not any(is_syllable(letter) for letter in text) or korean_font():
-        return text
-    return "".join(map(romanise, text))
 
 
 def is_syllable(letter):
