@@ -12,7 +12,7 @@ from torch import nn
 
 from tinyvlm.layers import Block, Head, init_weights
 
-MAX_TEXT_TOKENS = 64  # in one text
+MAX_TEXT_TOKENS = 96  # in one text
 
 
 class GPT(nn.Module):

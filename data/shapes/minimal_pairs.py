@@ -56,7 +56,7 @@ class Pairs:
     """Minimal pairs of one family, each asked one question.
 
     indices (n,) of the even samples, rows (n, 10), answers (n, 2) for 2k and 2k+1. needs_counting
-    (n,): a count of two or three, a comparison of things that are in both pictures.
+    (n,): a count of two or more, a comparison of things that are in both pictures.
     """
 
     indices: np.ndarray
@@ -173,7 +173,7 @@ def balance(world, family, rows, sides, answers, valid, coin):
     crowded = world.max_objects > 2  # two or three alike are possible
     if family == "count":
         lower, higher = np.sort(answers - 1, 1).T
-        few, many = higher == 1, (lower == 2) & (higher == 3)
+        few, many = higher == 1, (lower >= 2) & (higher == lower + 1)
         valid = valid & (few | (crowded & many))
         return (valid & either_way(valid, few) & (few == coin) if crowded else valid), ~few
     needs_counting = np.zeros(len(rows), bool)

@@ -49,7 +49,10 @@ def explain_question(text, grammars):
         for word in dict.fromkeys(text.split())
         if min(parser.tokenizer.encode(word)) < FIRST_WORD
     ]
-    why = f"unknown: {', '.join(unknown)}" if unknown else "its words are known, not their order"
+    known = " ".join(word for word in text.split() if word not in unknown)
+    why = "its words are known, not their order"
+    if unknown:
+        why = f"understood: {known or 'nothing'}; unknown: {', '.join(unknown)}"
     return f"not a question of this world: {text!r} ({why}); the answer below is a guess"
 
 

@@ -138,10 +138,13 @@ def add_cooccurrence(objects, rng):
 
 
 def share_an_attribute(objects, rng, twins):
-    """Object 2 copies the colour or the shape of object 1, where `twins` (b,) says so; in place."""
-    for coin, column in enumerate((COLOUR, SHAPE)):
-        copy = twins & (rng.randint("twin", 2) == coin)
-        objects[copy, 2, column] = objects[copy, 1, column]
+    """Object 2 copies the colour or the shape of object 1, where `twins` (b,) says so, and each
+    further object does in one of two scenes; in place."""
+    for row in range(2, objects.shape[1]):
+        also = row == 2 or rng.randint(f"twin {row}", 2) == 0
+        for coin, column in enumerate((COLOUR, SHAPE)):
+            copy = twins & also & (rng.randint("twin", 2) == coin)
+            objects[copy, row, column] = objects[copy, 1, column]
 
 
 def fit_into_split(world, split, objects, rng):

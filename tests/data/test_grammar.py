@@ -1,15 +1,13 @@
 """Grammar: in each language what is rendered parses back to what was meant, and nothing else."""
 
-from types import SimpleNamespace
+import itertools
 
 import numpy as np
 import pytest
 
-from data.shapes import english
-from data.shapes.grammar import Grammar
 from data.shapes.languages import TABLES, grammars_of
 from data.shapes.scene import sample
-from data.shapes.templates import CHOICES, expand, join, read_choice, replace_macros
+from data.shapes.templates import CHOICES
 from data.shapes.truth import (
     COMPARE,
     CONTENT,
@@ -26,6 +24,9 @@ from data.shapes.truth import (
     said,
 )
 from data.shapes.world import PLACE, SHAPE, SIZE, WORLDS
+from data.tokenizer import FIRST_WORD
+
+pytestmark = pytest.mark.quick
 
 ALL = KINDS + PROMPTS
 NO_SENTENCES = [
@@ -50,8 +51,6 @@ def statements(n, seed=0):
     rows[:, KIND] = np.arange(n) % len(ALL)
     for noun in (A, B):
         rows[:, noun] = np.stack([rng.integers(0, k, n) for k in (3, 9, 9, 10)], 1)
-        nameless = (rows[:, noun][:, :SHAPE] == 0).all(1)
-        rows[nameless, noun.start + SHAPE] += rows[nameless, noun.start + SHAPE] == 0
     rows[:, A.start + PLACE] = rng.integers(1, 10, n)
     rows[:, LINK] = rng.integers(1, np.where(rows[:, KIND] == SIZE_OF, 3, 5))
     everything = (rows[:, KIND] == COUNT) & (rng.random(n) < 0.2)
@@ -73,46 +72,72 @@ def meant(rows, question=True):
     return rows
 
 
-def every_way(grammar, templates, rows):
-    """For each kind, a question for each expansion of its templates: statements, word ids."""
-    for kind, (first, last) in enumerate(zip(templates.first, templates.last, strict=True)):
-        ways = np.arange(first, last + 1)
-        own = rows[rows[:, KIND] == kind]
-        taken = own[np.arange(len(ways)) % len(own)]
-        yield taken, grammar.fill(templates.words[ways], taken, np.arange(len(ways)))
+def assert_parse_back(grammar, rows, ids, question=True):
+    """Word ids, as text, are read as the statements (n, 10), and are the tokens of that text."""
+    parser = grammar.parser
+    for row, words, text in zip(meant(rows, question), ids, grammar.texts(ids), strict=True):
+        assert (parser.parse(text, question) == row).all(), text
+        tokens = parser.tokenizer.encode(text)
+        assert tokens == (words[words >= 0] + FIRST_WORD).tolist(), text
+        assert parser.tokenizer.decode(tokens) == text
+
+
+# ---------------------------------------------------------------- questions and statements
+
+
+@pytest.mark.parametrize("surrounded", [False, True])
+@pytest.mark.parametrize("held_out", [False, True])
+@pytest.mark.parametrize("name", TABLES)
+def test_every_way_to_ask_parses_back(name, held_out, surrounded):
+    """surrounded: behind each START and before each END, in turn."""
+    grammar = grammars_of(name)[name]
+    templates = grammar.held_out if held_out else grammar.questions
+    spans = zip(templates.first, templates.last + 1, strict=True)
+    for kind, (first, end) in enumerate(spans):
+        ways = np.arange(first, end)
+        rows = statements(len(ALL) * len(ways))[kind :: len(ALL)]
+        assert (rows[:, KIND] == kind).all()
+        filled = [templates.words[ways]]
+        if surrounded:
+            start, ending = grammar.start.words, grammar.end.words
+            filled.insert(0, start[ways % len(start)])
+            filled.append(ending[ways // 3 % len(ending)])
+        assert_parse_back(grammar, rows, grammar.fill(np.concatenate(filled, 1), rows, ways))
 
 
 @pytest.mark.parametrize("held_out", [False, True])
 @pytest.mark.parametrize("name", TABLES)
-def test_every_way_to_ask_parses_back(name, held_out):
+def test_questions_as_they_are_drawn_parse_back(name, held_out):
+    grammar, rows = grammars_of("both")[name], statements(2600, seed=1)
+    phrasing = np.random.default_rng(2).integers(0, CHOICES, (len(rows), 4))
+    assert_parse_back(grammar, rows, grammar.render_question(rows, phrasing, held_out))
+
+
+def whole_grammar(kind, tables):
+    """Every statement of a kind: each noun with each link and some second nouns: (n, 10)."""
+    nouns = list(itertools.product(range(3), range(9), range(9)))
+    links = range(1, 1 + len(tables.LINKS.get(KINDS[kind], "?")))
+    places = range(1, 10) if kind == CONTENT else [0]
+    others = [(0, 3, 4), (1, 0, 8), (2, 5, 0)] if kind in (RELATION, COMPARE) else [(0, 0, 0)]
+    return np.array(
+        [
+            [kind, *noun, place, link, *other, 0]
+            for noun, place, link, other in itertools.product(nouns, places, links, others)
+        ]
+    )
+
+
+@pytest.mark.parametrize("kind", range(len(KINDS)))
+@pytest.mark.parametrize("name", TABLES)
+def test_every_statement_parses_back(name, kind):
     grammar = grammars_of(name)[name]
-    templates = grammar.held_out if held_out else grammar.questions
-    for rows, ids in every_way(grammar, templates, statements(1300)):
-        keep = np.arange(0, len(rows), 1 + len(rows) // 400)  # of thousands some, in order
-        for row, text in zip(meant(rows)[keep], grammar.texts(ids[keep]), strict=True):
-            assert (grammar.parser.parse(text, question=True) == row).all(), text
+    rows = whole_grammar(kind, TABLES[name])
+    assert_parse_back(grammar, rows, grammar.render_statement(rows), question=False)
+    phrasing = np.random.default_rng(0).integers(0, CHOICES, (len(rows), 2))
+    assert_parse_back(grammar, rows, grammar.render_statement(rows, phrasing), question=False)
 
 
-@pytest.mark.parametrize("name", TABLES)
-def test_what_stands_before_and_behind_a_question_changes_nothing(name):
-    grammar, rows = grammars_of("both")[name], statements(1300, seed=1)
-    rng = np.random.default_rng(2)
-    for held_out in (False, True):
-        phrasing = rng.integers(0, CHOICES, (len(rows), 4))
-        texts = grammar.texts(grammar.render_question(rows, phrasing, held_out))
-        for row, text in zip(meant(rows), texts, strict=True):
-            assert (grammar.parser.parse(text, question=True) == row).all(), text
-            assert grammar.parser.tokenizer.decode(grammar.parser.tokenizer.encode(text)) == text
-
-
-@pytest.mark.parametrize("name", TABLES)
-def test_statements_parse_back(name):
-    grammar, rows = grammars_of(name)[name], statements(1300)
-    rows = rows[rows[:, KIND] < len(KINDS)]
-    for phrasing in (0, CHOICES - 1):
-        texts = grammar.texts(grammar.render_statement(rows, phrasing))
-        for row, text in zip(meant(rows, question=False), texts, strict=True):
-            assert (grammar.parser.parse(text) == row).all(), text
+# ---------------------------------------------------------------- captions
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -128,7 +153,25 @@ def test_captions_parse_back(name, world):
         for wanted, caption in zip(phrases, captions, strict=True):
             assert (grammar.parser.parse_caption(caption) == wanted[said(wanted)]).all()
             pieces = grammar.parser.caption_pieces(caption)
-            assert "".join(pieces).replace(",", " ,") == caption and len(pieces) % 2
+            assert "".join(pieces).replace(",", " ,") == caption
+            assert len(pieces) == 2 * said(wanted).sum() - 1
+
+
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "red circle",  # a list says shapes alone
+        "a circle , a ring",
+        "a circle and a ring and a star",
+        "a circle , and a ring",
+    ],
+)
+def test_captions_are_joined_by_commas_and_one_and_at_the_end(caption):
+    parse = grammars_of("en")["en"].parser.parse_caption
+    assert parse("a circle , a ring and a star")[:, SHAPE].tolist() == [1, 6, 7]
+    assert parse("circle , ring and star")[:, SHAPE].tolist() == [1, 6, 7]
+    with pytest.raises(ValueError, match="not a caption"):
+        parse(caption)
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -138,37 +181,3 @@ def test_what_is_not_of_the_grammar_is_refused(name, text):
     for parse in (parser.parse, lambda t: parser.parse(t, question=True), parser.parse_caption):
         with pytest.raises(ValueError, match="not a"):
             parse(text)
-
-
-def with_questions(**templates):
-    """English, in which some kinds have one more template."""
-    questions = {k: (*v, *templates.get(k, ())) for k, v in english.QUESTIONS.items()}
-    return Grammar(SimpleNamespace(**vars(english) | dict(QUESTIONS=questions)))
-
-
-def test_a_template_that_can_be_read_in_two_ways_is_an_error():
-    grammar = with_questions(colour=["tell me of the {a}"], shape=["tell me of the {a}"])
-    with pytest.raises(ValueError, match="read in 2 ways"):
-        grammar.parser.parse("tell me of the circle", question=True)
-
-
-def test_templates_are_expanded_each_choice_in_equal_shares():
-    ways = expand("x (a|(b|c)|) y")
-    assert [join(words) for words, _ in ways] == ["x a y", "x b y", "x c y", "x y"]
-    assert [share for _, share in ways] == [1 / 3, 1 / 6, 1 / 6, 1 / 3]
-    assert replace_macros("see THE one", dict(THE="(the|a A)", A="b")) == "see (the|a b) one"
-    with pytest.raises(ValueError, match="never closed"):
-        read_choice("a (b|c", 2)
-    with pytest.raises(KeyError):
-        with_questions(colour=["what UNKNOWN is the {a}"])
-
-
-def test_all_ways_are_drawn_and_the_plain_one_first():
-    grammar = grammars_of("en")["en"]
-    kind = np.zeros(20000, np.int64)
-    drawn = grammar.questions.draw(kind, np.random.default_rng(0).integers(0, CHOICES, 20000))
-    ways = grammar.questions.words[grammar.questions.first[0] : grammar.questions.last[0] + 1]
-    assert {tuple(row) for row in drawn} <= {tuple(row) for row in ways}
-    assert len(np.unique(drawn, axis=0)) > 0.7 * len(np.unique(ways, axis=0))
-    plain = grammar.texts(grammar.render_question(statements(13)))
-    assert plain[0].startswith("is there a") and plain[10] == "describe the picture ?"

@@ -13,8 +13,7 @@ from data.shapes.pictures import stack_phrases
 from data.shapes.world import COLOUR, PLACE, SHAPE, SIZE
 from tinyvlm.evaluation import eval_clip
 
-GRAMMAR = grammars_of("en")["en"]
-
+ENGLISH, KOREAN = (grammars_of(language)[language] for language in ("en", "ko"))
 DATA, HELD_OUT = Shapes(), Shapes(held_out=2)
 TEST = DATA.split("test")
 NUMBER = {SIZE: 2, COLOUR: 8, SHAPE: 8, PLACE: 9}
@@ -26,14 +25,15 @@ NUMBER = {SIZE: 2, COLOUR: 8, SHAPE: 8, PLACE: 9}
 class FakeEmbedder:
     """Embeds the objects of pictures and the noun phrases of captions, (n, m, 4), by two rules."""
 
-    def __init__(self, image_rule, text_rule=None):
+    def __init__(self, image_rule, text_rule=None, grammar=ENGLISH):
         self.image_rule, self.text_rule = image_rule, text_rule or image_rule
+        self.grammar = grammar
 
     def embed_images(self, pictures):
         return self.image_rule(pictures.scenes.objects)
 
     def embed_texts(self, captions):
-        parsed = [GRAMMAR.parser.parse_caption(caption) for caption in captions]
+        parsed = [self.grammar.parser.parse_caption(caption) for caption in captions]
         return self.text_rule(stack_phrases(parsed))
 
 
@@ -109,6 +109,21 @@ def test_who_binds_everything_passes_winoground_and_sugarcrepe():
         assert seeing.value == 1.0 and seeing.items == 60
         # What is added makes a caption longer, which is all that these vectors need to know.
         assert (blind.value < 1.0) == (not kind.startswith("add")), kind
+
+
+@pytest.mark.parametrize("trained", ["ko", "both"])
+def test_who_binds_everything_in_korean_finds_everything(trained):
+    split = Shapes(language=trained).speaking("ko").split("test")
+    knows = FakeEmbedder(*far_and_near(bound_attributes), grammar=KOREAN)
+    scores = eval_clip.evaluate_retrieval(knows, split.pictures(60))
+    scores |= eval_clip.evaluate_zero_shot(knows, split, items=60)
+    for name in ("r_at_1", "zero_shot", "zero_shot_ensemble", "zero_shot_new_template"):
+        assert scores[name].value == 1.0, name
+    assert eval_clip.evaluate_pairs(knows, split, 60).value == 1.0
+    for found in eval_clip.evaluate_winoground(knows, split, 40).values():
+        assert {score.value for score in found.values()} == {1.0}
+    for seeing, _ in eval_clip.evaluate_sugarcrepe(knows, split, 40).values():
+        assert seeing.value == 1.0
 
 
 def test_who_likes_some_captions_too_well_fails_at_text_and_not_at_image():

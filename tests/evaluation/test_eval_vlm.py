@@ -10,7 +10,7 @@ from helpers import small_vlm
 from data.batch import NotEnoughItems
 from data.shapes.dataset import Shapes
 from data.shapes.split import Split
-from data.shapes.truth import COLOUR_OF, COUNT, KIND
+from data.shapes.truth import COLOUR_OF, COUNT, KIND, answer
 from data.shapes.world import SHAPE, World
 from tinyvlm.evaluation import eval_vlm
 
@@ -119,9 +119,9 @@ def test_who_knows_everything_knows_it_in_other_splits():
 BOTH = Shapes(language="both")
 
 
-@pytest.mark.parametrize("language", BOTH.languages)
-def test_who_knows_everything_knows_it_in_each_language(language):
-    split, knows = BOTH.speaking(language).split("test"), Fake(oracle)
+@pytest.mark.parametrize("trained, language", [("both", "en"), ("both", "ko"), ("ko", "ko")])
+def test_who_knows_everything_knows_it_in_each_language(trained, language):
+    split, knows = Shapes(language=trained).speaking(language).split("test"), Fake(oracle)
     for which in ("seeing", "paraphrased"):
         assert set(vqa(knows, split, 20, which).values()) == {1.0}
     report, _ = eval_vlm.evaluate_captions(knows, split.pictures(20))
@@ -130,11 +130,13 @@ def test_who_knows_everything_knows_it_in_each_language(language):
     assert eval_vlm.evaluate_pope(knows, split, 20)["random"]["words"]["accuracy"].value == 1.0
 
 
-def test_captions_are_scored_for_what_was_asked():
-    for scores in eval_vlm.evaluate_instructions(Fake(oracle), TEST, 40).values():
+@pytest.mark.parametrize("language", BOTH.languages)
+def test_captions_are_scored_for_what_was_asked(language):
+    split = BOTH.speaking(language).split("test")
+    for scores in eval_vlm.evaluate_instructions(Fake(oracle), split, 40).values():
         assert scores["as asked"].value == scores["fact F1"].value == 1.0
     usual = Fake(lambda question, picture: picture.captions()[0])
-    found = eval_vlm.evaluate_instructions(usual, TEST, 40)
+    found = eval_vlm.evaluate_instructions(usual, split, 40)
     right = {level: scores["as asked"].value for level, scores in found.items()}
     assert right == dict(brief=0.0, normal=1.0, detailed=0.0, list=0.0)
     assert found["normal"]["fact F1"].value == 1.0 > found["detailed"]["fact F1"].value > 0.5
@@ -155,9 +157,73 @@ def test_premises_are_recognised_and_denied():
     assert eval_vlm.evaluate_premises(Fake(oracle), lonely.split("test"), 10) == {}
 
 
+@pytest.mark.parametrize("language", BOTH.languages)
+def test_who_always_denies_recognises_the_share_of_that_denial(language):
+    split = BOTH.speaking(language).split("test")
+    targets = split.premise_pairs(23).targets
+    assert [targets.count(denial) for denial in split.denials] == [12, 11]
+    for denial, share in zip(split.denials, (12 / 23, 11 / 23), strict=True):
+        found = eval_vlm.evaluate_premises(says(denial), split, 23)
+        assert (found["recognised"].value, found["denied"].value) == (share, 1.0)
+
+
+def test_who_does_not_look_recognises_no_more_premises_than_he_denies():
+    words = [*TEST.denials, "red"]
+    found = eval_vlm.evaluate_premises(Fake(lambda q, picture: words[len(q) % 3]), TEST, 100)
+    assert 0.1 < found["recognised"].value <= found["denied"].value < 0.9
+
+
 def test_everything_is_counted():
     assert eval_vlm.evaluate_count(Fake(oracle), TEST, 50).value == 1.0
     assert 0.2 < eval_vlm.evaluate_count(says("three"), TEST, 50).value < 0.7
+
+
+# ---------------------------------------------------------------- who knows one language
+
+
+def in_english(question, picture):
+    """Knows everything, and says it in English when it is asked in Korean."""
+    if picture is None:
+        return ""
+    row = BOTH.grammars["ko"].parser.parse(question, question=True)[None]
+    return TEST.grammar.answer_texts(row, answer(row, picture.scenes.objects))[0]
+
+
+def test_an_answer_in_another_language_is_wrong():
+    split = BOTH.speaking("ko").split("test")
+    for which in ("seeing", "paraphrased"):
+        assert set(vqa(Fake(in_english), split, 20, which).values()) == {0.0}
+    assert eval_vlm.evaluate_count(Fake(in_english), split, 20).value == 0.0
+    premises = eval_vlm.evaluate_premises(Fake(in_english), split, 20)
+    assert {metric.value for metric in premises.values()} == {0.0}
+    for word, yes_rate, invalid in (("yes", 0.0, 1.0), ("네", 1.0, 0.0)):
+        scores = eval_vlm.evaluate_pope(says(word), split, 20)["random"]["words"]
+        assert (scores["yes_rate"].value, scores["invalid"].value) == (yes_rate, invalid)
+    usual = Fake(lambda question, picture: TEST.take(picture.indices).captions()[0])
+    assert eval_vlm.evaluate_captions(usual, TEST.pictures(20))[0]["unparseable"].value == 0.0
+    assert eval_vlm.evaluate_captions(usual, split.pictures(20))[0]["unparseable"].value == 1.0
+
+
+def knows_korean(question, picture):
+    """Knows everything, but says nothing unless it is asked in Korean."""
+    is_korean = any("가" <= letter <= "힣" for letter in question)
+    return oracle(question, picture) if is_korean else ""
+
+
+def test_the_test_split_is_evaluated_in_each_language(monkeypatch):
+    monkeypatch.setattr(eval_vlm, "VLMPredictor", lambda *_: Fake(knows_korean))
+    table, numbers = eval_vlm.evaluate_test(None, BOTH, items=6)
+    english = {name for name in table if not name.endswith(" ko")}
+    assert set(table) == english | {f"{name} ko" for name in english}
+    zero = {"unparseable", "chair i", "misdescribed i", "the same without picture"}
+    for name in english:
+        assert table[name].value == (name == "unparseable"), name
+        wanted = 0.0 if name in zero | {"premises denied"} else 1.0
+        assert table[f"{name} ko"].value == pytest.approx(wanted), name
+    hard = {"VQA count, hard ones", "VQA compare, hard ones"}
+    assert hard | {"how many in all", "the same in words never trained"} < english
+    for name in ("fact_f1", "vqa", "vqa_paraphrased", "vqa_hard_count", "premise_recognised"):
+        assert (numbers[name], numbers[f"{name}_ko"]) == (0.0, pytest.approx(1.0)), name
 
 
 # ---------------------------------------------------------------- who knows nothing

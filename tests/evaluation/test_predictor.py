@@ -9,7 +9,7 @@ from tinyvlm.evaluation import predictor
 from tinyvlm.evaluation.predictor import VLMPredictor, grad_x_input
 from tinyvlm.projectors import PROJECTORS
 
-DATA = Shapes()
+DATA, BOTH = Shapes(), Shapes(language="both")
 TEST = DATA.split("test")
 
 ASKED = [["is there a circle ?", "what colour is the large square ?", ""]] * 5
@@ -43,12 +43,26 @@ def test_the_blind_answer_alike_whatever_is_shown(model):
     assert all(row == one[0] for row in one)
 
 
-def test_prefers_yes_compares_the_first_words_logits(model):
-    pictures, asked = TEST.pictures(3), [["is there a circle ?", "is there a star ?"]] * 3
-    found = VLMPredictor(model, DATA.tokenizer).prefers_yes(pictures, asked)
-    yes, no = DATA.tokenizer.encode("yes no")
+def test_a_question_is_the_same_without_its_mark(model):
+    asked = [["is there a circle", "is there a circle ?", "is there a star ?"]]
+    [[bare, said, other]] = VLMPredictor(model, DATA.tokenizer).answer(TEST.pictures(1), asked)
+    assert bare == said != other
+
+
+@pytest.mark.parametrize(
+    "language, yes_no, asked",
+    [
+        ("en", "yes no", ["is there a circle ?", "is there a star ?"]),
+        ("ko", "네 아니요", ["원이 있나요 ?", "별이 있나요 ?"]),
+    ],
+)
+def test_prefers_yes_compares_the_first_words_logits(language, yes_no, asked):
+    model, asked = small_vlm(language="both").eval(), [asked] * 3
+    pictures = BOTH.speaking(language).split("test").pictures(3)
+    found = VLMPredictor(model, BOTH.tokenizer).prefers_yes(pictures, asked)
+    yes, no = BOTH.tokenizer.encode(yes_no)
     for k, question in ((k, q) for k in range(3) for q in range(2)):
-        prompt = torch.tensor([DATA.tokenizer.encode(asked[k][question])])
+        prompt = torch.tensor([BOTH.tokenizer.encode(asked[k][question])])
         embeds, mask = model.encode_image(pictures[[k]].pixels())
         last, *_ = model.prefill(embeds, prompt, mask)
         [logits] = model.decoder.lm_head(last)

@@ -59,7 +59,7 @@ def fresh(**settings):
 
 @pytest.mark.quick
 def test_the_stages_share_all_steps_in_order():
-    config = train_vlm.Config(steps=100)
+    config = train_vlm.Config(steps=100, shares="0.43,0.07,0.5")
     stages = parse_stages(config)
     assert [(s.name, s.first, s.end) for s in stages] == [
         ("language", 0, 43),
