@@ -19,6 +19,7 @@ ANSWERS = {
     "other_": "answers to other words, never trained on",
 }
 SEEDS = ("", "-1", "-2")
+LEVELS = ("brief", "normal", "detailed", "list")
 
 
 def read(run, name):
@@ -38,14 +39,22 @@ def clip(run):
     return {k: v for k, v in read(run, "metrics").items() if k != "images_per_second"}
 
 
-def vlm(run):
-    """A VLM: its time and the numbers of its report."""
+def vlm(run, language=""):
+    """A VLM: its time and the numbers of its report. language: of one that knows several."""
     sections = read(run, "report")["sections"]
+    if language:
+        ending = f", {language}"
+        own = {title: scores for title, scores in sections.items() if title.endswith(ending)}
+        sections = {title.removesuffix(ending): scores for title, scores in own.items()}
     numbers = dict(seconds=read(run, "metrics")["seconds"])
     for name in CAPTION:
         numbers |= with_bounds(name, sections["captions (test)"][name])
-    for name in ("count, hard ones", "compare, hard ones"):
+    for name in ("count, hard ones", "compare, hard ones", "how many in all"):
         numbers[name] = sections["answers"][name]["value"]
+    for name in ("recognised", "denied"):
+        numbers |= with_bounds(name, sections["what is not there"][name])
+    for level in LEVELS:
+        numbers[level] = sections[f"captions asked for, {level}"]["as asked"]["value"]
     for prefix, title in ANSWERS.items():
         for family in (*FAMILIES, "mean of families"):
             numbers[prefix + family] = sections[title][family]["value"]
@@ -91,6 +100,12 @@ PARTS = {
     "qformer": lambda: [vlm("vlm-qformer")],
     "mlp": lambda: [vlm("vlm-mlp" + seed) for seed in SEEDS],
     "vlm_full": lambda: vlm("vlm-full"),
+    "languages": lambda: {
+        "en": vlm("vlm-qformer"),
+        "ko": vlm("vlm-ko"),
+        "both: en": vlm("vlm-both", "en"),
+        "both: ko": vlm("vlm-both", "ko"),
+    },
     "where_from": lambda: where_from("clip-held", "vlm-held"),
     "presence": both_worlds,
 }

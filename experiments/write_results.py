@@ -14,7 +14,21 @@ FAMILIES = ("existence", "count", "colour", "shape", "size", "relation", "compar
 CHANCE = dict(
     existence=0.5, count=0.25, colour=0.125, shape=0.125, size=0.5, relation=0.5, compare=0.5
 )  # fmt: skip
-HARD = dict(count="count, two and three only", compare="compare, both things present")
+HARD = dict(count="count, two or more only", compare="compare, both things present")
+MORE_ROWS = (
+    ('"how many objects are there ?"', "how many in all"),
+    ("false premises recognised", "recognised"),
+    ("true premises denied", "denied"),
+    ("captions word for word as asked: brief", "brief"),
+    ("with places", "detailed"),
+    ("a list", "list"),
+)
+LANGUAGE_ROWS = (
+    ("fact F1 of captions", "fact_f1"),
+    ("VQA, mean of families", "mean of families"),
+    ("the same in words never trained", "other_mean of families"),
+    *MORE_ROWS[:3],
+)
 CLIP_ROWS = (
     ("cosine of a picture and its caption", "matched_cosine", "> 0.8"),
     ("cosine of a picture and captions false of it", "mismatched_cosine", "< 0.3"),
@@ -51,7 +65,9 @@ PROJECTORS = dict(
 
 def over_seeds(runs, key, digits=3):
     """One number, or the mean of several seeds and its range."""
-    values = [run[key] for run in runs]
+    values = [run[key] for run in runs if key in run]
+    if not values:  # not measured
+        return ""
     shown = f"{sum(values) / len(values):.{digits}f}"
     if len(values) == 1:
         return shown
@@ -79,6 +95,8 @@ def prose(text):
 def results_page(results):
     text = ["# What was measured", "", *prose(results["setting"])]
     text += [*clip_table(results), *vlm_table(results), *prose(results["notes"])]
+    if "languages" in results:
+        text += ["## Languages", "", *prose(results["about_languages"]), *language_table(results)]
     text += ["## What the label bottleneck invents", "", *prose(results["naive"])]
     intervals = lambda run, key: with_interval(*(run[key + b] for b in ("", "_low", "_high")))  # noqa: E731
     rows = [
@@ -130,11 +148,21 @@ def vlm_table(results):
     mean = f"{blind['blind_mean of families']:.3f}"
     rows += [
         row("**VQA, mean of families**", "mean of families", mean, chance),
-        row("the same, paraphrased", "other_mean of families", "", chance),
+        row("the same in words never trained", "other_mean of families", "", chance),
+        *[row(name, key) for name, key in MORE_ROWS],
         row("fact F1, more objects than trained", "more_fact_f1"),
     ]
     head = [f"{name}, {len(r)} seeds" if len(r) > 1 else name for name, r in columns.items()]
     return table(["`python train_vlm.py --projector P`", *head, "no picture", "chance"], rows)
+
+
+def language_table(results):
+    languages = results["languages"]
+    rows = [
+        [name] + [over_seeds([run], key) for run in languages.values()]
+        for name, key in LANGUAGE_ROWS
+    ]
+    return table(["Q-Former, seed 0, `--language`", *languages], rows)
 
 
 def presence_table(results):
