@@ -114,6 +114,8 @@ QUESTIONS = dict(
     + (
         "how (large|big|small) is THIS {a} WHERE",
         "is THIS {a} (small or (large|big)|(large|big) or small)",
+        "is THIS {a} (a (large|big) one or a small one|a small one or a (large|big) one)",
+        "is THIS {a} (small or is it (large|big)|(large|big) or is it small)",
         "SAY how (large|big|small) THIS {a} is",
         "is it a (small or a (large|big)|(large|big) or a small) {a}",
         "how much of a size has THIS {a}",
