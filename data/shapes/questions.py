@@ -1,9 +1,7 @@
-"""Questions about scenes, with answers balanced by construction.
+"""Many questions about each picture, with answers balanced by construction.
 
-`sample_questions` asks many questions about each picture: a target answer is drawn first, then a
-question that has it is looked for. `sample_minimal_pairs` asks one question about both pictures of
-a minimal pair, where the answers differ. So a model that does not look is right in at most one of
-the two, and chance is 1 / (number of possible answers).
+A target answer is drawn first, then a question that has it is looked for. (Tests ask one question
+about both pictures of a minimal pair: minimal_pairs.py.)
 """
 
 import numpy as np
@@ -19,10 +17,7 @@ FAMILIES = KINDS[:7]  # what VQA accuracy is about; places are asked for in trai
 TRAIN_FAMILIES = KINDS + (
     "count", "relation", "existence", "count", "relation", "compare", "count"
 )  # fmt: skip
-# Proposals for each question in training, in a test; the one that fits best is asked.
-TRIES, PAIR_TRIES = 6, 24
-
-# ---------------------------------------------------------------- many questions about a picture
+TRIES = 6  # proposals for each question; the one that fits best is asked
 
 
 def sample_questions(world, seed, split, indices, objects, families, number):
@@ -48,6 +43,7 @@ def sample_questions(world, seed, split, indices, objects, families, number):
     answers = answer(rows, scene)
     valid = is_valid(rows, world) & (answers != truth.UNDECIDED)
     draw = rng.randint("wish", 4, (number,)).reshape(-1)
+    # How well each proposal fits: 0 is no question at all.
     hits = is_target_answer(kind, answers, valid, draw, premise)
     as_presupposed = (answers >= truth.NONE) == np.repeat(premise < 2, TRIES)
     fit = (valid * (1 + as_presupposed + 2 * hits + takes_counting(rows, scene))).reshape(-1, TRIES)
