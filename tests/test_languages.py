@@ -9,6 +9,7 @@ import evaluate
 import sample
 import train_clip
 import train_vlm
+from data.tokenizer import Tokenizer
 from tinyvlm.training.checkpoint import load_checkpoint
 
 
@@ -52,6 +53,24 @@ def test_every_section_of_a_report_exists_in_each_language(folders, kind, tmp_pa
         assert values == pytest.approx(other, nan_ok=True)
 
 
+@pytest.mark.parametrize("kind, method", [("clip", "encode_captions"), ("vlm", "encode_prompts")])
+def test_a_report_is_made_in_the_language_that_is_chosen(
+    folders, kind, method, tmp_path, monkeypatch
+):
+    heard, encode = set(), getattr(Tokenizer, method)
+
+    def listen(tokenizer, texts):
+        heard.update(texts)
+        return encode(tokenizer, texts)
+
+    monkeypatch.setattr(Tokenizer, method, listen)
+    options = dict(checkpoint=f"{folders}/{kind}", items=20, device="cpu", out=str(tmp_path))
+    for language, is_so in (("en", {False}), ("ko", {True}), ("", {False, True})):
+        heard.clear()
+        evaluate.main(evaluate.Config(language=language, **options))
+        assert len(heard) > 100 and set(map(is_korean, heard - {""})) == is_so, language
+
+
 def test_captions_are_asked_for_in_the_language_that_is_chosen(folders, tmp_path, monkeypatch):
     asked = []
 
@@ -77,20 +96,39 @@ def test_a_question_in_either_language_is_known(folders, tmp_path, capsys):
     assert "not a question" not in said and "guess" not in said
 
 
-def test_a_language_that_a_model_does_not_know_is_refused(folders, vlm_folder, tmp_path):
-    for script in ("sample.py", "evaluate.py"):
-        name = ["--checkpoint"] if script == "sample.py" else []
-        code, _, stderr = in_process(script, *name, vlm_folder, "--language", "ko")
-        assert code == 2 and "knows en; leave out --language ko" in stderr
-        assert stderr.count("\n") == 1
-    code, _, stderr = in_process("train_clip.py", "--language", "fr", "--out", tmp_path / "no")
-    assert code == 2 and "choose one of en, ko, both" in stderr
+@pytest.fixture(scope="module")
+def korean(clip_folder, tmp_path_factory):
+    """A VLM that speaks Korean, with the eyes of an English CLIP."""
+    folder = tmp_path_factory.mktemp("korean")
+    settings = VLM_ARGS | dict(clip=str(clip_folder), num_queries=4, language="ko")
+    train_vlm.main(train_vlm.Config(out=str(folder), **settings))
+    return folder
 
 
-def test_korean_alone(folders, tmp_path):
-    settings = VLM_ARGS | dict(clip=f"{folders}/clip", num_queries=4, language="ko")
-    train_vlm.main(train_vlm.Config(out=str(tmp_path / "vlm"), **settings))
-    saved = load_checkpoint(str(tmp_path / "vlm"))
-    _, _, data = train_vlm.load_model(saved, str(tmp_path / "vlm"), "cpu")
+@pytest.mark.parametrize("script", ["sample.py --checkpoint", "evaluate.py"])
+def test_a_language_that_a_model_does_not_know_is_refused(
+    script, clip_folder, vlm_folder, korean, tmp_path
+):
+    for folder, known, asked in (
+        (clip_folder, "en", "ko"), (vlm_folder, "en", "ko"), (korean, "ko", "en"),
+    ):  # fmt: skip
+        words = ["--language", asked, "--out", tmp_path / "page.png"]
+        code, stdout, stderr = in_process(*script.split(), folder, *words)
+        assert code == 2 and stdout == "" and stderr.count("\n") == 1
+        assert f"knows {known}; leave out --language {asked}" in stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_korean_alone(korean, tmp_path, capsys):
+    _, _, data = train_vlm.load_model(load_checkpoint(str(korean)), str(korean), "cpu")
     assert data.languages == ("ko",) and data.caption_prompt == ""
     assert all(is_korean(question) for question in data.generic_questions)
+    numbers = json.loads((korean / "metrics.json").read_text())
+    assert "vqa" in numbers and not [name for name in numbers if name.endswith("_ko")]
+    options = dict(checkpoint=str(korean), device="cpu")
+    sections = evaluate.main(evaluate.Config(items=20, out=str(tmp_path), **options))
+    assert {"captions (test)", "answers", "what is not there"} < set(sections)
+    capsys.readouterr()
+    sample.main(sample.Config(items=1, out=str(tmp_path / "page.png"), **options))
+    answers = capsys.readouterr().out.splitlines()[3:6]
+    assert len(answers) == 3 and all(is_korean(line.split()[0]) for line in answers)

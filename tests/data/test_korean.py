@@ -5,16 +5,22 @@ import unicodedata
 import numpy as np
 import pytest
 
-from data.shapes import truth
+from data.shapes import korean, truth
 from data.shapes.languages import grammars_of
 from data.shapes.questions_of_people import normalize_question
-from data.shapes.templates import CHOICES
+from data.shapes.templates import CHOICES, ways_to_say
 from data.shapes.truth import KIND, KINDS, LINK, PROMPTS, A, B
 from data.shapes.world import COLOUR, PLACE, SHAPE, SIZE
 from data.tokenizer import FIRST_WORD, Tokenizer
 
 pytestmark = pytest.mark.quick
 GRAMMAR = grammars_of("ko")["ko"]
+ALL = KINDS + PROMPTS
+NOUNS = (*korean.SHAPES, *ways_to_say(korean.OBJECT))
+OTHER_NOUNS = "색 모양 크기 수 개수 개 위치 그림 사진 이미지 목록 설명 어디 뭐 무엇"
+ENDS_OF_PLACES = sorted(
+    {w.split()[-1] for p in korean.PLACES + korean.RELATIONS for w in ways_to_say(p)}
+)
 AFTER_CLOSED = ("은", "이", "을", "과", "이에요")
 AFTER_OPEN = ("는", "가", "를", "와", "예요")
 
@@ -25,38 +31,57 @@ def ends_open(word):
 
 
 def statements(n):
-    rng = np.random.default_rng(0)
+    """n statements, kind by kind in turn, and an answer to each, so that all occur."""
+    rng, turn = np.random.default_rng(0), np.arange(n)
     rows = np.zeros((n, truth.WIDTH), np.int64)
-    rows[:, KIND] = np.arange(n) % len(KINDS + PROMPTS)
+    rows[:, KIND], rows[:, LINK] = turn % len(ALL), rng.integers(1, 3, n)
     for noun in (A, B):
         rows[:, noun] = np.stack([rng.integers(0, k, n) for k in (3, 9, 9, 1)], 1)
-        rows[(rows[:, noun] == 0).all(1), noun.start + SHAPE] = 1
-    rows[:, A.start + PLACE], rows[:, LINK] = rng.integers(1, 10, n), rng.integers(1, 3, n)
-    return rows
+    rows[:, A.start + PLACE] = rng.integers(1, 10, n)
+    number = np.array([2, 10, 8, 8, 2, 2, 2, 9, 131, *[1] * len(PROMPTS)])[rows[:, KIND]]
+    return rows, turn // len(ALL) % number + 1
 
 
-def said_of(rows):
+def said_of(rows, answers):
     """Word ids of questions, trained and held out, statements, answers and captions."""
     phrasing = np.random.default_rng(1).integers(0, CHOICES, (len(rows), 4))
     is_statement = rows[:, KIND] < len(KINDS)
+    phrases = np.stack([rows[:, A], rows[:, B], rows[:, A] * [1, 1, 1, 0]], 1)
     yield GRAMMAR.render_question(rows, phrasing)
     yield GRAMMAR.render_question(rows, phrasing, held_out=True)
-    yield GRAMMAR.render_statement(rows[is_statement])
-    yield GRAMMAR.render_answer(rows[is_statement], rows[is_statement, LINK])
-    yield GRAMMAR.render_caption(np.stack([rows[:, A], rows[:, B]], 1))
+    yield GRAMMAR.render_statement(rows[is_statement], phrasing[is_statement, :2])
+    yield GRAMMAR.render_answer(rows[is_statement], answers[is_statement])
+    yield GRAMMAR.render_caption(phrases)
+    yield GRAMMAR.render_caption(phrases * [0, 0, 1, 0], as_list=True)
+
+
+@pytest.mark.parametrize("noun", [*NOUNS, *OTHER_NOUNS.split(), *ENDS_OF_PLACES])
+def test_every_noun_takes_the_right_particles(noun):
+    for closed, opened in zip(AFTER_CLOSED, AFTER_OPEN, strict=True):
+        ids = GRAMMAR.compact(np.array([[GRAMMAR.ids[noun], GRAMMAR.ids[f"-{closed}"]]]))
+        assert GRAMMAR.texts(ids) == [noun + (opened if ends_open(noun) else closed)]
 
 
 def test_particles_fit_the_syllable_before_them():
     seen = set()
-    for ids in said_of(statements(3900)):
+    for ids in said_of(*statements(7800)):
         for row in ids:
             words = [GRAMMAR.words[i] for i in row if i >= 0]
             for before, word in zip(words, words[1:], strict=False):
                 particle = word.removeprefix("-")
                 if word.startswith("-") and particle in AFTER_CLOSED + AFTER_OPEN:
                     assert ends_open(before) == (particle in AFTER_OPEN), f"{before}{particle}"
-                    seen.add(particle)
-    assert seen == {*AFTER_CLOSED, *AFTER_OPEN}
+                    seen.add((before, particle))
+    for k, particles in enumerate(zip(AFTER_CLOSED, AFTER_OPEN, strict=True)):
+        for noun in NOUNS if k < 3 else korean.SHAPES:  # captions and answers say shapes
+            assert (noun, particles[ends_open(noun)]) in seen
+
+
+def test_no_particle_stands_alone():
+    for ids in said_of(*statements(1300)):
+        for text in GRAMMAR.texts(ids):
+            assert "-" not in text and "  " not in text and text == text.strip()
+            assert not {*AFTER_CLOSED, *AFTER_OPEN} - {"이"} & {*text.split()}, text  # "이 그림"
 
 
 def test_what_is_said():
@@ -135,6 +160,31 @@ STRINGS = [
 def test_the_tokenizer_is_lossless(text, language):
     tokenizer = Tokenizer(next(iter(grammars_of(language).values())).words)
     assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@pytest.mark.parametrize("language", ["ko", "both"])
+def test_the_tokenizer_is_lossless_on_random_texts(language):
+    tokenizer = Tokenizer(next(iter(grammars_of(language).values())).words)
+    rng = np.random.default_rng(0)
+    pieces = [
+        "원",
+        "은",
+        "는",
+        "-은",
+        "이",
+        "에",
+        "예요",
+        "이에요",
+        "-",
+        " ",
+        "  ",
+        "가",
+        ",",
+        "red",
+    ]
+    for _ in range(5000):
+        text = "".join(rng.choice(pieces, rng.integers(0, 9)))
+        assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
 def test_the_tokenizer_keeps_words_and_particles_apart():

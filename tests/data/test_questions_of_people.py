@@ -1,5 +1,7 @@
 """Questions and pictures as people bring them."""
 
+import unicodedata
+
 import numpy as np
 import pytest
 import torch
@@ -38,29 +40,91 @@ def test_spelling_changes_nothing(text):
     assert normalize(text) == "what colour is the circle ?"
 
 
+# What people do to a question.
+HABITS = {
+    "upper case": str.upper,
+    "American": lambda text: text.replace("colour", "color"),
+    "quotes": lambda text: f'"{text}"',
+    "curly quotes": lambda text: "“" + text.replace(" ", "’ ", 1) + "”",
+    "full stop": lambda text: text.removesuffix(" ?") + ".",
+    "exclamation mark": lambda text: text.removesuffix(" ?") + "!!",
+    "no question mark": lambda text: text.removesuffix(" ?"),
+    "question mark close to its word": lambda text: text.removesuffix(" ?") + "?",
+    "two question marks": lambda text: text.removesuffix(" ?") + "??",
+    "commas close to their words": lambda text: text.replace(" ,", ","),
+    "doubled spaces": lambda text: f"  {text.replace(' ', '  ')} \n",
+    "decomposed letters": lambda text: unicodedata.normalize("NFD", text),
+}
+
+
+@pytest.fixture(scope="module")
+def asked():
+    """Questions of all families, of training and held out: {(language, held_out): texts}."""
+    data, texts = DATASETS["shapes"](language="both"), {}
+    for name in data.languages:
+        split = data.speaking(name).split("test")
+        pairs = [split.question_pairs(family, 12) for family in split.families]
+        texts[name, False] = [text for found in pairs for text in found.asked[::2]]
+        texts[name, True] = [text for found in pairs for text in found.paraphrases[::2]]
+    return texts
+
+
+@pytest.mark.parametrize("habit", HABITS)
 @pytest.mark.parametrize("held_out", [False, True])
-def test_spelling_changes_nothing_whatever_is_asked(held_out):
-    data = DATASETS["shapes"]()
-    for family in data.split("test").families:
-        found = data.split("test").question_pairs(family, 20)
-        for text in found.paraphrases if held_out else found.asked:
-            known = normalize(text)
-            assert known.endswith(" ?") and known.removesuffix(" ?") == text.removesuffix(" ?")
-            typed = f'  "{text.upper()}"!'.replace("COLOUR", "Color").replace(" ?", "?")
-            assert normalize(typed.replace(" ", "  ")) == known and explain(known) == ""
+@pytest.mark.parametrize("name", ["en", "ko"])
+def test_no_habit_changes_what_is_asked(asked, name, held_out, habit):
+    for text in asked[name, held_out]:
+        spelled = text.removesuffix(" ?") + " ?"
+        assert normalize(HABITS[habit](spelled)) == spelled
+
+
+@pytest.mark.parametrize("typed", ["center", "Centre", "CENTRE"])
+def test_the_middle_is_spelled_either_way(typed):
+    assert normalize(f"what is at the {typed}?") == "what is at the center ?"
+    assert normalize(f"say what you see at the {typed}.") == "say what you see at the center ?"
+
+
+# ---------------------------------------------------------------- what is not known
 
 
 def explain(text):
     return explain_question(text, GRAMMARS)
 
 
-def test_a_question_of_this_world_needs_no_note_and_others_say_what_is_unknown():
+def test_a_question_of_this_world_needs_no_note(asked):
+    for texts in asked.values():
+        assert {explain(normalize(text)) for text in texts} == {""}
     assert explain(normalize("is there a circle")) == ""
-    assert explain(normalize("what is at the Centre?")) == ""
     assert explain(normalize("Can you tell me what colour the big thing has?")) == ""
-    note = explain(normalize("What is the weather?"))
-    assert "not a question of this world" in note and "unknown: weather" in note
-    assert "not their order" in explain("circle the is what colour ?")
+
+
+@pytest.mark.parametrize(
+    "typed, understood, unknown",
+    [
+        ("What is the weather?", "what is the ?", "weather"),
+        ("Is there a dog or a cat", "is there a or a", "dog, cat"),
+        ("is a dog a dog?", "is a a ?", "dog"),
+        ("강아지 색은?", "색은 ?", "강아지"),
+        ("dog", "nothing", "dog"),
+    ],
+)
+def test_a_note_names_the_words_that_are_known_and_those_that_are_not(typed, understood, unknown):
+    text = normalize(typed)
+    note = explain(text)
+    assert note.startswith(f"not a question of this world: {text!r} (")
+    assert f"understood: {understood};" in note and f"unknown: {unknown})" in note
+
+
+def test_a_note_says_where_the_words_are_known_and_their_order_is_not():
+    note = explain("circle the is what colour ?")
+    assert "not a question of this world" in note
+    assert "its words are known, not their order" in note
+
+
+@pytest.mark.parametrize("typed", ["what is the weather?", "what is the weather ? ?"])
+def test_what_is_not_known_keeps_its_question_mark_if_it_has_one(typed):
+    assert normalize(typed) == "what is the weather ?"
+    assert normalize("what is the weather") == "what is the weather"
 
 
 def test_captions_are_spelled_as_the_grammar_does():
@@ -88,6 +152,8 @@ def test_whatever_the_sampler_asks_by_itself_is_asked_in_training(language):
     for name in data.languages:
         speaking = data.speaking(name)
         assert {*speaking.generic_questions, speaking.caption_prompt} <= asked
+        assert len(set(speaking.generic_questions)) == 3
+        assert bool(speaking.caption_prompt) == (name != data.languages[0])
 
 
 def test_pictures_of_this_world_are_not_called_strange_and_white_paper_is():

@@ -6,6 +6,8 @@ import pytest
 from data.shapes.languages import grammars_of
 from data.tokenizer import PAD, Tokenizer
 
+pytestmark = pytest.mark.quick
+
 TOKENIZER = Tokenizer(grammars_of("en")["en"].words)
 TEXTS = [
     "",

@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pytest
 
 from data.shapes.english import LINKS
 from data.shapes.scene import sample
@@ -13,6 +14,7 @@ from data.shapes.truth import (
     NO,
     NONE,
     PRESUPPOSING,
+    PROMPTS,
     RELATION,
     SEVERAL,
     UNDECIDED,
@@ -21,10 +23,13 @@ from data.shapes.truth import (
     A,
     B,
     answer,
+    asked_caption,
     caption_truth,
     truth,
 )
 from data.shapes.world import COLOUR, PLACE, SHAPE, SIZE, WORLDS
+
+pytestmark = pytest.mark.quick
 
 COLUMNS = {"colour": COLOUR, "shape": SHAPE, "size": SIZE, "place": PLACE}
 
@@ -57,24 +62,49 @@ def relation_by_hand(link, a, b):
     return UNDECIDED if first == second else YES if first > second else NO
 
 
-def test_truth_against_brute_force():
-    rng = np.random.default_rng(0)
-    objects = sample(WORLDS["full"], 0, "train", np.arange(6000)).objects
-    rows = np.zeros((6000, WIDTH), np.int64)
-    rows[:, KIND] = rng.integers(0, len(KINDS), 6000)
-    for start in (1, 6):  # nouns mostly taken from the scene, so that all verdicts are frequent
-        size, *others = rng.integers(1, 3, 6000), *(rng.integers(1, 9, 6000) for _ in range(3))
+def statements_about(objects):
+    """A random statement about each scene (n, m, 4): (n, 10), so that all verdicts are frequent."""
+    rng, n = np.random.default_rng(0), len(objects)
+    rows = np.zeros((n, WIDTH), np.int64)
+    rows[:, KIND] = rng.integers(0, len(KINDS), n)
+    for start in (1, 6):  # nouns are mostly taken from the scene
+        size, *others = rng.integers(1, 3, n), *(rng.integers(1, 9, n) for _ in range(3))
         anything = np.stack([size, *others], 1)
-        noun = np.where(rng.random((6000, 1)) < 0.7, objects[:, 0], anything)
-        rows[:, start : start + 3] = (noun * (rng.random((6000, 4)) < 0.5))[:, :3]
+        noun = np.where(rng.random((n, 1)) < 0.7, objects[:, 0], anything)
+        rows[:, start : start + 3] = (noun * (rng.random((n, 4)) < 0.5))[:, :3]
     is_content = rows[:, KIND] == KINDS.index("content")
     rows[:, 1 + PLACE] = np.where(is_content, objects[:, 0, PLACE], 0)
     most = [min(len(LINKS.get(KINDS[kind], ())), 4) for kind in rows[:, KIND]]
-    rows[:, LINK] = [rng.integers(1, n + 1) if n else 0 for n in most]
+    rows[:, LINK] = [rng.integers(1, k + 1) if k else 0 for k in most]
+    return rows
+
+
+def test_truth_against_brute_force():
+    objects = sample(WORLDS["full"], 0, "train", np.arange(6000)).objects
+    rows = statements_about(objects)
     verdicts = truth(rows, objects)
     by_hand = [brute_force(row, scene) for row, scene in zip(rows, objects, strict=True)]
     assert (verdicts == by_hand).all()
     assert np.bincount(verdicts, minlength=3).min() > 300
+
+
+def denial_by_hand(row, scene):
+    """NONE or SEVERAL where a thing that the question presupposes is not there or not alone."""
+    if row[KIND] not in PRESUPPOSING:
+        return None
+    nouns = (A, B) if row[KIND] == RELATION else (A,)
+    numbers = [sum(fits(row[noun], o) for o in scene if o[SHAPE]) for noun in nouns]
+    return NONE if 0 in numbers else SEVERAL if max(numbers) > 1 else None
+
+
+def test_denials_against_brute_force():
+    objects = sample(WORLDS["full"], 0, "train", np.arange(6000)).objects
+    rows, seen = statements_about(objects), set()
+    for row, scene, code in zip(rows, objects, answer(rows, objects), strict=True):
+        denial = denial_by_hand(row, scene)
+        assert code == denial if denial else code < NONE
+        seen.add((row[KIND], denial))
+    assert {(kind, d) for kind in PRESUPPOSING for d in (NONE, SEVERAL, None)} <= seen
 
 
 def test_caption_truth_against_brute_force():
@@ -111,3 +141,13 @@ def test_what_is_presupposed_is_there_once_or_denied():
     rows[0, KIND], rows[0, LINK] = RELATION, 1
     rows[0, A.start + COLOUR], rows[0, B.start + COLOUR] = 1, 4
     assert answer(rows, scene) == NONE
+
+
+def test_a_caption_that_is_asked_for_says_what_its_level_asks_for():
+    objects = np.array([[2, 3, 4, 5], [1, 6, 7, 8], [0, 0, 0, 0]])
+    shapes, usual = objects * [0, 0, 1, 0], objects * [1, 1, 1, 0]
+    assert PROMPTS == ("brief", "normal", "detailed", "list")
+    for level, wanted in enumerate((shapes, usual, objects, shapes)):
+        assert (asked_caption([level], objects[None])[0] == wanted).all()
+    together = asked_caption([0, 2], np.stack([objects, objects]))  # each picture its own
+    assert (together == np.stack([shapes, objects])).all()
