@@ -6,20 +6,20 @@ ATTRIBUTE = (
     "{a} -을 보고 WHAT KIND -인지 TELL",
     "WHAT KIND -인지 TELL PAUSE {a} -은",
     "HERE THERE {a} -의 KIND -을 TELL",
-    "HERE {a} -이 보이는데 KIND -은 무엇 -인가요",
+    "FROM {a} -이 보이는데 KIND -은 무엇 -인가요",
     "WHAT KIND -의 것 -인가요 PAUSE {a} -은",
 )
 HELD_OUT = dict(
     existence=(
-        "{a} -은 HERE 보이나요",
-        "HERE {a} -을 볼 수 있는지 TELL",
-        "{a} -을 HERE 찾을 수 있는지 TELL",
+        "{a} -은 FROM 보이나요",
+        "FROM {a} -을 볼 수 있는지 TELL",
+        "{a} -을 FROM 찾을 수 있는지 TELL",
         "{a} PAUSE 하나라도 보이나요",
     ),
     count=(
-        "HERE {as} -을 몇 개 찾을 수 있나요",
+        "FROM {as} -을 몇 개 찾을 수 있나요",
         "HERE THERE {as} -의 수 -을 TELL",
-        "HERE {as} -이 몇 개 보이는지 TELL",
+        "FROM {as} -이 몇 개 보이는지 TELL",
         "{as} PAUSE 몇 개 있어요",
         "HERE THERE {as} -을 세어 주세요",
     ),
@@ -33,7 +33,7 @@ HELD_OUT = dict(
         "HERE THERE {a} -은 {b} -보다 {link} -에 있나요",
     ),
     compare=(
-        "HERE {bs} -보다 {as} -이 많이 보이나요",
+        "FROM {bs} -보다 {as} -이 많이 보이나요",
         "{as} -의 수 -은 {bs} -의 수 -보다 더 많나요",
         "HERE {bs} -보다 {as} -이 많은지 TELL",
         "HERE THERE {bs} -은 {as} -보다 적은가요",
@@ -41,7 +41,7 @@ HELD_OUT = dict(
     place=("{a} -이 어디 -에서 보이는지 TELL", "{a} PAUSE 어디 -에 있어요"),
     content=("{place} -에 보이는 것 -을 TELL", "{place} -에 -은 WHAT 물체 -이 보이나요"),
     brief=("HERE 있는 것 -을 BRIEFLY DESCRIBE", "BRIEFLY 뭐 -이 보여요"),
-    normal=("HERE 있는 것 -을 DESCRIBE", "HERE 뭐 -이 보이는지 TELL"),
+    normal=("HERE 있는 것 -을 DESCRIBE", "FROM 뭐 -이 보이는지 TELL"),
     detailed=("HERE 있는 것 -을 DETAIL DESCRIBE", "DETAIL PAUSE 뭐 -이 보여요"),
     list=("HERE THERE 모양 -을 나열해 주세요", "THIS IMAGE 모양 -의 목록 -을 TELL"),
 )

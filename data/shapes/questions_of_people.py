@@ -5,7 +5,8 @@ import unicodedata
 
 from data.tokenizer import FIRST_WORD
 
-QUOTES = "\"'`´‘’“”„«»"
+QUOTES = "\"'`´‘’“”„«»「」『』"
+STOPS = ".!;:…。！；：\u200b\ufeff"  # and zero-width spaces
 SPELLINGS = {"color": "colour", "colors": "colours", "centre": "center", "grey": "gray"}
 
 
@@ -19,10 +20,11 @@ def normalize_question(question, grammars):
 
 
 def spell(text):
-    """Small letters, words apart, no quotes, full stops or exclamation marks, British spelling but
-    for "center"; Korean letters composed."""
-    text = unicodedata.normalize("NFC", text).lower().replace("？", "?")
-    for sign in QUOTES + ".!":
+    """Small letters, words apart ("what's" are two), no quotes, full stops or exclamation marks,
+    British spelling but for "center"; Korean letters composed."""
+    text = unicodedata.normalize("NFC", text).lower().replace("？", "?").replace("，", ",")
+    text = re.sub(r"\b(what|where|there|it|that)['’]s\b", r"\1 is", text)
+    for sign in QUOTES + STOPS:
         text = text.replace(sign, " ")
     text = re.sub(r"([?,])", r" \1 ", text)
     return " ".join(SPELLINGS.get(word, word) for word in text.split())
@@ -49,7 +51,7 @@ def explain_question(text, grammars):
         for word in dict.fromkeys(text.split())
         if min(parser.tokenizer.encode(word)) < FIRST_WORD
     ]
-    known = " ".join(word for word in text.split() if word not in unknown)
+    known = " ".join(word for word in text.split() if word not in (*unknown, "?"))
     why = "its words are known, not their order"
     if unknown:
         why = f"understood: {known or 'nothing'}; unknown: {', '.join(unknown)}"

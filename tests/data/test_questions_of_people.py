@@ -28,6 +28,9 @@ SPELLINGS = [
     "“What colour is the ‘circle’?”",
     "what color is the circle!",
     "what colour is the circle.",
+    "what colour is the circle …",
+    "what colour is the circle？！",
+    "what colour is the circle\u200b ;",
 ]
 
 
@@ -101,10 +104,10 @@ def test_a_question_of_this_world_needs_no_note(asked):
 @pytest.mark.parametrize(
     "typed, understood, unknown",
     [
-        ("What is the weather?", "what is the ?", "weather"),
+        ("What is the weather?", "what is the", "weather"),
         ("Is there a dog or a cat", "is there a or a", "dog, cat"),
-        ("is a dog a dog?", "is a a ?", "dog"),
-        ("강아지 색은?", "색은 ?", "강아지"),
+        ("is a dog a dog?", "is a a", "dog"),
+        ("강아지 색은?", "색은", "강아지"),
         ("dog", "nothing", "dog"),
     ],
 )
@@ -163,3 +166,9 @@ def test_pictures_of_this_world_are_not_called_strange_and_white_paper_is():
     light = torch.full((3, 56, 56), 150, dtype=torch.uint8)
     light[:, :, 0] = light[:, :, -1] = light[:, 0] = light[:, -1] = 40
     assert "a bright picture" in describe_shift(light)
+
+
+def test_a_shortened_is_is_written_out():
+    assert normalize("What's at the centre?") == "what is at the center ?"
+    assert normalize("where’s the ring") == "where is the ring ?"
+    assert normalize("원은 어디에 있나요。") == "원은 어디에 있나요 ?"
