@@ -210,7 +210,11 @@ def every_colour_and_shape():
 
 
 def words_of(tables):
-    """Every word of a language once: a tuple. (Held-out questions are built from the same.)"""
+    """Every word of a language, sorted, so that templates may change without the ids of words.
+
+    (A word more or less changes the size of a model, which says so.) Held-out questions are built
+    from the same words.
+    """
     asked = [t for lists in (tables.STATEMENTS, tables.QUESTIONS) for t in lists.values()]
     phrases = [phrases for lists in (tables.LINKS, tables.VALUES) for phrases in lists.values()]
     nouns = (tables.SIZES, tables.COLOURS, tables.SHAPES, tables.PLURALS, tables.PLACES)
@@ -222,4 +226,4 @@ def words_of(tables):
     ]  # fmt: skip
     written = " ".join(replace_macros(template, tables.MACROS) for template in templates)
     words = re.sub(r"[()|]", " ", re.sub(r"{\w+}", " ", written)).split()
-    return tuple(dict.fromkeys(words))
+    return tuple(sorted(set(words)))

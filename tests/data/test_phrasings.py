@@ -8,6 +8,7 @@ import pytest
 from data.batch import IGNORE
 from data.dataset import DATASETS
 from data.shapes import questions
+from data.shapes.grammar import words_of
 from data.shapes.languages import CHOICES as LANGUAGES
 from data.shapes.languages import TABLES, grammars_of
 from data.shapes.parser import Parser
@@ -165,3 +166,11 @@ def test_an_article_agrees_with_what_follows():
             followers.get(article, set()).add(word)
     assert followers["an"] == {"orange", "object", "image"}
     assert {word for word in followers["a"] if word[0] in "aeiou"} <= {"one"}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_ids_of_words_do_not_depend_on_the_order_of_templates(name):
+    tables = TABLES[name]
+    turned = {kind: lines[::-1] for kind, lines in reversed(tables.QUESTIONS.items())}
+    other = SimpleNamespace(**vars(tables) | dict(QUESTIONS=turned))
+    assert words_of(other) == words_of(tables)
