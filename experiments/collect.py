@@ -100,11 +100,16 @@ PARTS = {
     "qformer": lambda: [vlm("vlm-qformer")],
     "mlp": lambda: [vlm("vlm-mlp" + seed) for seed in SEEDS],
     "vlm_full": lambda: vlm("vlm-full"),
-    "languages": lambda: {
-        "en": vlm("vlm-qformer"),
-        "ko": vlm("vlm-ko"),
-        "both: en": vlm("vlm-both", "en"),
-        "both: ko": vlm("vlm-both", "ko"),
+    "today": lambda: {
+        name: [vlm(run, language)]
+        for name, run, language in (
+            ("qformer", "vlm-qformer", ""),
+            ("mlp", "vlm-mlp", ""),
+            ("qformer, ko", "vlm-ko", ""),
+            ("qformer, both: en", "vlm-both", "en"),
+            ("qformer, both: ko", "vlm-both", "ko"),
+        )
+        if (ROOT / "runs" / run / "report.json").exists()
     },
     "where_from": lambda: where_from("clip-held", "vlm-held"),
     "presence": both_worlds,

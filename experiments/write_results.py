@@ -23,12 +23,6 @@ MORE_ROWS = (
     ("with places", "detailed"),
     ("a list", "list"),
 )
-LANGUAGE_ROWS = (
-    ("fact F1 of captions", "fact_f1"),
-    ("VQA, mean of families", "mean of families"),
-    ("the same in words never trained", "other_mean of families"),
-    *MORE_ROWS[:3],
-)
 CLIP_ROWS = (
     ("cosine of a picture and its caption", "matched_cosine", "> 0.8"),
     ("cosine of a picture and captions false of it", "mismatched_cosine", "< 0.3"),
@@ -93,10 +87,10 @@ def prose(text):
 
 
 def results_page(results):
-    text = ["# What was measured", "", *prose(results["setting"])]
-    text += [*clip_table(results), *vlm_table(results), *prose(results["notes"])]
-    if "languages" in results:
-        text += ["## Languages", "", *prose(results["about_languages"]), *language_table(results)]
+    older = results["vlm"] | {"qformer, shapes-full": [results["vlm_full"]]}
+    text = ["# What was measured", "", *prose(results["about_today"]), *vlm_table(results["today"])]
+    text += ["## With older, plainer questions", "", *prose(results["setting"])]
+    text += [*clip_table(results), *vlm_table(older), *prose(results["notes"])]
     text += ["## What the label bottleneck invents", "", *prose(results["naive"])]
     intervals = lambda run, key: with_interval(*(run[key + b] for b in ("", "_low", "_high")))  # noqa: E731
     rows = [
@@ -127,10 +121,9 @@ def clip_table(results):
     return table(["`python train_clip.py`", seeds, "target", "`--dataset shapes-full`"], rows)
 
 
-def vlm_table(results):
-    vlm = results["vlm"]
-    columns = vlm | {"qformer, shapes-full": [results["vlm_full"]]}
-    blind, chance = vlm["qformer"][0], f"{sum(CHANCE.values()) / len(CHANCE):.3f}"
+def vlm_table(columns):
+    """columns: {name: [numbers of a run, for each seed]}."""
+    blind, chance = columns["qformer"][0], f"{sum(CHANCE.values()) / len(CHANCE):.3f}"
 
     def row(name, key, no_picture="", by_chance="", digits=3, unit=""):
         cells = [over_seeds(runs, key, digits) + unit for runs in columns.values()]
@@ -153,16 +146,8 @@ def vlm_table(results):
         row("fact F1, more objects than trained", "more_fact_f1"),
     ]
     head = [f"{name}, {len(r)} seeds" if len(r) > 1 else name for name, r in columns.items()]
-    return table(["`python train_vlm.py --projector P`", *head, "no picture", "chance"], rows)
-
-
-def language_table(results):
-    languages = results["languages"]
-    rows = [
-        [name] + [over_seeds([run], key) for run in languages.values()]
-        for name, key in LANGUAGE_ROWS
-    ]
-    return table(["Q-Former, seed 0, `--language`", *languages], rows)
+    measured = [cells for cells in rows if any(cells[1:-2])]
+    return table(["`python train_vlm.py --projector P`", *head, "no picture", "chance"], measured)
 
 
 def presence_table(results):

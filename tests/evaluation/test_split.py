@@ -297,6 +297,25 @@ def test_everything_is_counted_and_captions_say_what_was_asked(language):
         assert all(caption.stated == caption.there for caption in judged)
 
 
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_questions_are_put_as_in_training_and_paraphrases_never_are(language):
+    split = Shapes(language="both").speaking(language).split("test")
+    parser, tables = split.grammar.parser, split.grammar.tables
+    trained = parser.compile_all(tables.QUESTIONS, tables.END)
+
+    def is_trained(text):
+        rests = parser.without_start(parser.split(text))
+        return any(pattern.fullmatch(rest) for rest in rests for _, _, pattern in trained)
+
+    pairs = [split.premise_pairs(20)] + [split.question_pairs(f, 20) for f in split.families]
+    prompts = [split.caption_prompts(level, 20) for level in split.levels]
+    others = [split.count_everything(20), split.questions(split.pictures(4), 7)]
+    for found in pairs + prompts + others:
+        assert all(map(is_trained, found.asked))
+    for found in pairs:
+        assert not any(map(is_trained, found.paraphrases))
+
+
 def test_a_poor_world_has_no_pairs_of_some_families():
     lonely = Shapes()
     lonely.world = World(max_objects=1)
