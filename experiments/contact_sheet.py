@@ -15,8 +15,8 @@ from tinyvlm.evaluation import plots  # noqa: E402
 
 def main():
     split, pixels, lines = DATASETS["shapes"](image_size=112).split("test"), [], []
-    for k, family in enumerate(split.families):
-        asked = split.question_pairs(family, 8)
+    exams = [split.question_pairs(family, 8) for family in split.families]
+    for k, asked in enumerate([*exams, split.premise_pairs(20)]):
         mine = slice(2 * k, 2 * k + 2)
         shown = asked.pictures[mine]
         pixels += shown.pixels()
