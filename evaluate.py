@@ -47,7 +47,7 @@ class Config:
     )
     families: str = option("", "question families of a VLM, by commas; if empty all")
     language: str = option(
-        "", "en or ko, of those that the model knows; if empty each", choices=("", "en", "ko")
+        "", "en or ko, of those that the model knows; if empty each", choices=("en", "ko")
     )
     out: str = option("", "folder of the report; if empty the checkpoint's, or runs/compare")
     device: str = option("auto", "auto, cpu, mps, cuda or cuda:N")
@@ -126,6 +126,9 @@ def check_comparable(models, config):
         if any(other.about[k] != first.about[k] for k in ("kind", "world", "held_out")):
             what = f"{other.path} is another kind of model, or of another world, than {first.path}"
             raise UserError(f"{what}; compare like with like")
+        if not config.language and other.data.languages != first.data.languages:
+            what = f"{other.path} knows other languages than {first.path}"
+            raise UserError(f"{what}; give the --language to compare them in")
         if config.split == "train" and other.data.seed != first.data.seed:
             what = f"{other.path} has other training pictures than {first.path}"
             raise UserError(f"{what}; choose another --split")

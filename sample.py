@@ -34,7 +34,7 @@ class Config:
     question: tuple = option((), "questions; if none, some of the world's own")
     caption: tuple = option((), "captions for a CLIP to rank; if none, the world's own")
     language: str = option(
-        "", "of captions, where training knew both; if empty the first", choices=("", "en", "ko")
+        "", "of captions, where training knew both; if empty the first", choices=("en", "ko")
     )
     heat: bool = option(False, "show where each answer, or best cosine, came from")
     trace: bool = option(False, "show the way of the first picture and question, with shapes")

@@ -132,3 +132,12 @@ def test_korean_alone(korean, tmp_path, capsys):
     sample.main(sample.Config(items=1, out=str(tmp_path / "page.png"), **options))
     answers = capsys.readouterr().out.splitlines()[3:6]
     assert len(answers) == 3 and all(is_korean(line.split()[0]) for line in answers)
+
+
+def test_models_are_compared_in_a_language_that_they_share(folders, vlm_folder, tmp_path):
+    words = ["evaluate.py", "--compare", vlm_folder, f"{folders}/vlm", "--items", "20"]
+    words += ["--families", "size", "--out", tmp_path]
+    code, _, stderr = in_process(*words)
+    assert code == 2 and stderr.count("\n") == 1 and "give the --language" in stderr
+    code, _, stderr = in_process(*words, "--language", "en")
+    assert (code, stderr) == (0, "") and (tmp_path / "compare.md").exists()

@@ -20,6 +20,18 @@ def evaluation_mode(model):
         model.train(was_training)
 
 
+def in_each_language(evaluate_language, model, data, items):
+    """evaluate_language(model, data, items) -> ({name: metric}, {name: number}), in each language
+    that the data set has: both in one. The names of a second language's end with it."""
+    table, numbers = {}, {}
+    for language in data.languages:
+        ending = "" if language == data.languages[0] else f" {language}"
+        scores, values = evaluate_language(model, data.speaking(language), items)
+        table |= {name + ending: metric for name, metric in scores.items()}
+        numbers |= {name + ending.replace(" ", "_"): value for name, value in values.items()}
+    return table, numbers
+
+
 def saliency_of(score, tokens):
     """|gradient x token| of a scalar for each patch token (b, n, d): a map (b, rows, columns).
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from data.batch import NotEnoughItems
 from tinyvlm.evaluation import metrics
-from tinyvlm.evaluation.common import evaluation_mode, saliency_of
+from tinyvlm.evaluation.common import evaluation_mode, in_each_language, saliency_of
 from tinyvlm.evaluation.statistics import proportion
 
 CHUNK = 128  # pictures or captions that are encoded together
@@ -189,6 +189,11 @@ def validate(model, data, pictures=256):
 
 def evaluate_test(model, data, items):
     """The test split: {name: metric} for the table, and numbers for metrics.json."""
+    return in_each_language(evaluate_language, model, data, items)
+
+
+def evaluate_language(model, data, items):
+    """The test split in one language, see evaluate_test."""
     embedder, split = CLIPEmbedder(model, data.tokenizer), data.split("test")
     pictures = split.pictures(items)
     scores = evaluate_retrieval(embedder, pictures) | evaluate_zero_shot(embedder, split)

@@ -4,6 +4,7 @@ import numpy as np
 
 from data.batch import NotEnoughItems
 from tinyvlm.evaluation import metrics
+from tinyvlm.evaluation.common import in_each_language
 from tinyvlm.evaluation.predictor import VLMPredictor
 from tinyvlm.evaluation.statistics import macro_mean, proportion
 
@@ -187,15 +188,8 @@ def validate(model, data, pictures=64, pairs=24):
 
 
 def evaluate_test(model, data, items):
-    """The test split, in each language: {name: metric} for the table, and numbers for metrics.json.
-    The names of a second language's end with it."""
-    table, numbers = {}, {}
-    for language in data.languages:
-        ending = "" if language == data.languages[0] else f" {language}"
-        scores, values = evaluate_language(model, data.speaking(language), items)
-        table |= {name + ending: metric for name, metric in scores.items()}
-        numbers |= {name + ending.replace(" ", "_"): value for name, value in values.items()}
-    return table, numbers
+    """The test split: {name: metric} for the table, and numbers for metrics.json."""
+    return in_each_language(evaluate_language, model, data, items)
 
 
 def evaluate_language(model, data, items):

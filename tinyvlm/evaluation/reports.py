@@ -10,13 +10,13 @@ from tinyvlm.training.files import write_atomically
 def print_table(title, metrics):
     """{name: metric}, with intervals, items, and what each means."""
     print(f"\n{title}")
-    print(f"  {'':28}{'value':>8}  {'95 % interval':>17}{'items':>8}")
+    print(f"  {'':36}{'value':>8}  {'95 % interval':>17}{'items':>8}")
     for name, metric in metrics.items():
         low, high = metric.interval()
         chance = "" if math.isnan(metric.chance) else f"chance {metric.chance:.3f}"
         meaning = ", ".join(part for part in (metric.meaning, chance) if part)
         numbers = f"{metric.value:8.3f}  {f'[{low:.3f}, {high:.3f}]':>17}{metric.items:>8}"
-        print(f"  {name:28}{numbers}  {meaning}")
+        print(f"  {name:36}{numbers}  {meaning}")
     print()
 
 

@@ -104,7 +104,7 @@ def validate_config(config):
             raise UserError(f"{flag} is {value}; give at least {meta['min']}")
         if meta["max"] is not None and value > meta["max"]:
             raise UserError(f"{flag} is {value}; give at most {meta['max']}")
-        if meta["choices"] and value not in meta["choices"]:
+        if meta["choices"] and value not in (*meta["choices"], field.default):
             hint = did_you_mean(value, meta["choices"])
             choices = ", ".join(map(str, meta["choices"]))
             raise UserError(f"{flag} is {value!r}{hint}; choose one of {choices}")
