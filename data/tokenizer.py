@@ -42,8 +42,8 @@ class Tokenizer:
         return pad_rows([self.encode(text) for text in texts])
 
     def encode_prompts(self, texts):
-        """As encode_batch, each text but "" with a question mark at its end: the model's turn."""
-        asked = [f"{t} {TURN}" if t and not t.endswith(TURN) else t for t in texts]
+        """As encode_batch, each text but "" with " ?" at its end: it is the model's turn."""
+        asked = [f"{text.removesuffix(TURN).rstrip()} {TURN}" if text else "" for text in texts]
         return self.encode_batch(asked)
 
     def encode_captions(self, texts):

@@ -44,6 +44,7 @@ def test_words_of_the_grammar_are_single_tokens():
 
 
 def test_a_prompt_ends_with_the_models_turn():
-    bare, asked, nothing = TOKENIZER.encode_prompts(["is there a ring", "is there a ring ?", ""])
-    assert bare == asked and TOKENIZER.decode(bare) == "is there a ring ?"
+    texts = ["is there a ring", "is there a ring?", "is there a ring ?", ""]
+    bare, close, asked, nothing = TOKENIZER.encode_prompts(texts)
+    assert bare == close == asked and TOKENIZER.decode(bare) == "is there a ring ?"
     assert set(nothing) == {PAD}
