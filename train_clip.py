@@ -66,7 +66,7 @@ def main(config):
     config = validate_config(config)
     with Run(config, "clip") as run:
         # 1. Data and model, fresh or from where the run goes on.
-        data = open_dataset(config, config.image_size, run.device)
+        data = open_dataset(config, config.image_size, run.device, run.saved)
         model = build_model(config, data.tokenizer).to(run.device)
         if (metrics := run.finished_metrics()) is not None:
             return metrics
@@ -96,7 +96,8 @@ def main(config):
             run.after_step(
                 step, loss, model=model, optimizers=optimizers, images=config.batch_size,
                 validate=lambda: validation_loss(model, data, config) | validate(model, data),
-                extra_state=dict(encoder=encoder), scale=model.scale.item(),
+                extra_state=dict(encoder=encoder, words=data.tokenizer.words),
+                scale=model.scale.item(),
             )  # fmt: skip
 
         # 3. The test split: table, pictures, metrics.
@@ -131,7 +132,7 @@ def load_model(saved, path, device):
     """The content of a checkpoint -> the model, in evaluation mode, the config it was trained with,
     and its data set. UserError if they do not fit this code."""
     config = config_from(Config, saved["config"], path)
-    data = open_dataset(config, config.image_size, device)
+    data = open_dataset(config, config.image_size, device, saved)
     model = build_model(config, data.tokenizer)
     load_weights(model, saved["model"], path)
     return model.to(device).eval(), config, data

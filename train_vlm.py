@@ -88,7 +88,7 @@ def main(config):
     with Run(config, "vlm") as run:
         # 1. Data and model, fresh or from where the run goes on.
         encoder, encoder_weights = load_encoder(config, run)
-        data = open_dataset(config, encoder["image_size"], run.device)
+        data = open_dataset(config, encoder["image_size"], run.device, run.saved)
         model = build_model(config, encoder, data).to(run.device)
         if (metrics := run.finished_metrics()) is not None:
             return metrics
@@ -114,10 +114,10 @@ def main(config):
             loss = losses.sum() * run.dist.size / words + aux_loss
             backward_and_step(optimizers, model, loss, step)
             run.after_step(
-                step, loss, model=model, optimizers=optimizers, extra_state=dict(encoder=encoder),
+                step, loss, model=model, optimizers=optimizers,
+                extra_state=dict(encoder=encoder, words=data.tokenizer.words),
                 images=0 if stage.text_only else config.batch_size,
-                validate=partial(validate_stage, model, data, stage),
-                stage=stage.name,
+                validate=partial(validate_stage, model, data, stage), stage=stage.name,
             )  # fmt: skip
 
         # 3. The test split: table, pictures, metrics.
@@ -221,7 +221,7 @@ def load_model(saved, path, device):
     """The content of a checkpoint -> the model, in evaluation mode, the config it was trained with,
     and its data set. UserError if they do not fit this code."""
     config = config_from(Config, saved["config"], path)
-    data = open_dataset(config, saved["encoder"]["image_size"], device)
+    data = open_dataset(config, saved["encoder"]["image_size"], device, saved)
     model = build_model(config, saved["encoder"], data)
     load_weights(model, saved["model"], path)
     return model.to(device).eval(), config, data

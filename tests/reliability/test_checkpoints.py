@@ -1,5 +1,6 @@
 """Damaged, foreign and malicious checkpoints: refused in one line, and nothing in them is run."""
 
+import dataclasses
 import io
 import os
 import pickle
@@ -15,6 +16,7 @@ from helpers import CLIP_ARGS, VLM_ARGS, flags, in_process
 import evaluate
 import sample
 import train_clip
+import train_vlm
 from tinyvlm.training import checkpoint
 from tinyvlm.training.checkpoint import CHECKSUM_TAG, FORMAT, load_checkpoint, sealed
 from tinyvlm.training.config import UserError
@@ -222,6 +224,31 @@ def test_wrong_tensors_are_named(clip_folder, tmp_path, change, named):
     write_checkpoint(tmp_path, content)
     with pytest.raises(UserError, match=named):
         train_clip.load_model(load_checkpoint(tmp_path), tmp_path, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("change", ["swapped", "longer", None])
+def test_other_words_are_refused_though_all_tensors_fit(clip_folder, vlm_folder, tmp_path, change):
+    """Templates changed after the training: the same sizes, and each word means another."""
+    for script, folder in ((train_clip, clip_folder), (train_vlm, vlm_folder)):
+        content = load_checkpoint(folder)
+        words = content.pop("words")
+        assert len(words) == len(set(words)) > 100
+        changed = {"swapped": (words[1], words[0], *words[2:]), "longer": (*words, "zebra")}
+        if change:
+            content["words"] = changed[change]
+        write_checkpoint(tmp_path, content)
+        with pytest.raises(UserError, match="other words than data set shapes; use the code that"):
+            script.load_model(load_checkpoint(tmp_path), tmp_path, torch.device("cpu"))
+
+
+def test_a_run_does_not_go_on_with_other_words(clip_folder, tmp_path):
+    content = load_checkpoint(clip_folder)
+    content["words"] = content["words"][::-1]
+    write_checkpoint(tmp_path, content)
+    config = train_clip.config_from(train_clip.Config, content["config"], tmp_path)
+    config = dataclasses.replace(config, out=str(tmp_path), resume=True)
+    with pytest.raises(UserError, match="other words than data set"):
+        train_clip.main(config)
 
 
 def test_nothing_is_loaded_of_weights_that_do_not_fit():

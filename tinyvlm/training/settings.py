@@ -40,14 +40,19 @@ class TrainConfig:
     log_every: int = option(10, "steps between lines of the log", min=1)
 
 
-def open_dataset(config, image_size, device):
-    """The data set that the flags name. UserError if they do not go together."""
+def open_dataset(config, image_size, device, saved=None):
+    """The data set that the flags name. UserError if they do not go together, or if the checkpoint
+    `saved` was trained with other words: its weights would fit, and talk nonsense."""
     names = ("language", "held_out", "seed", "num_questions", "num_blind")
     settings = {name: getattr(config, name) for name in names if hasattr(config, name)}
     try:
-        return DATASETS[config.dataset](image_size=image_size, device=device, **settings)
+        data = DATASETS[config.dataset](image_size=image_size, device=device, **settings)
     except ValueError as error:
         raise UserError(f"--dataset {config.dataset} --held-out {config.held_out}: {error}")
+    if saved and saved.get("words") != data.tokenizer.words:
+        hint = "use the code that wrote it, or train it again"
+        raise UserError(f"this checkpoint has other words than data set {config.dataset}; {hint}")
+    return data
 
 
 def with_seed(make, seed):
