@@ -2,10 +2,10 @@
 
 The contract: `__init__(*, vocab_size, dim, depth, heads)`; `embed(tokens, positions, previous)`,
 all (b, t), -> (b, t, dim), where `previous` are the tokens before these in their texts, or [PAD];
-`forward(embeddings, mask, kv_cache=None, skip_prefix=0)` -> hidden (b, t - skip_prefix,
-dim), of which `lm_head` makes logits (b, t, vocab_size). With `.dim`, `.max_length` (tokens in one
-text) and `tok_embed`. `init_kv_cache()` gives a list of dicts of tensors whose first axis is the
-batch; with it and without it the logits are the same.
+`forward(embeddings, mask, kv_cache=None, keep=None)` -> hidden (b, t, dim), or (b, k, dim) at the
+positions keep (b, k) alone, of which `lm_head` makes logits (b, t, vocab_size). With `.dim`,
+`.max_length` (tokens in one text) and `tok_embed`. `init_kv_cache()` gives a list of dicts of
+tensors whose first axis is the batch; with it and without it the logits are the same.
 """
 
 from torch import nn
@@ -39,17 +39,16 @@ class GPT(nn.Module):
         """(b, t) each -> (b, t, d). A position counts the words of a text from 0."""
         return self.tok_embed(tokens) + self.prev_embed(previous) + self.pos_embed(positions)
 
-    def forward(self, x, mask, kv_cache=None, skip_prefix=0):
-        """Embeddings (b, t, d) -> hidden (b, t - skip_prefix, d), normed.
+    def forward(self, x, mask, kv_cache=None, keep=None):
+        """Embeddings (b, t, d) -> hidden (b, t, d), or (b, k, d) at keep (b, k) alone, normed.
 
         mask: bool (b, 1, t, seen), True = may look. kv_cache: one dict a block, see Attention. The
-        last block leaves out what nobody asks for, the positions before skip_prefix: with 196 image
-        tokens that is a seventh of a training step.
+        last block leaves out what nobody asks for: in training, all but what predicts a label.
         """
         for i, block in enumerate(self.blocks):
             is_last = i + 1 == len(self.blocks)
             cache = kv_cache[i] if kv_cache else None
-            x = block(x, mask=mask, cache=cache, skip_prefix=skip_prefix if is_last else 0)
+            x = block(x, mask=mask, cache=cache, keep=keep if is_last else None)
         return self.norm(x)
 
     def init_kv_cache(self):

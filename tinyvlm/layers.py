@@ -70,16 +70,17 @@ class Block(nn.Module):
             self.norm_cross, self.cross = nn.LayerNorm(dim), Attention(dim, heads, context_dim)
         self.norm_mlp, self.mlp = nn.LayerNorm(dim), MLP(dim)
 
-    def forward(self, x, context=None, *, mask=None, cache=None, skip_prefix=0):
-        """x (b, n, d) -> (b, n - skip_prefix, d).
+    def forward(self, x, context=None, *, mask=None, cache=None, keep=None):
+        """x (b, n, d) -> (b, n, d), or (b, k, d) at the positions keep (b, k) alone.
 
-        Positions before skip_prefix are read, but nothing is computed for them.
+        The others are read, but nothing is computed for them.
         """
-        kv = self.norm_attention(x)  # (b, n, d)
-        q = kv[:, skip_prefix:]  # (b, n - skip_prefix, d)
-        if mask is not None and skip_prefix:
-            mask = mask[:, :, skip_prefix:]
-        x = x[:, skip_prefix:] + self.attention(q, kv, mask=mask, cache=cache)
+        q = kv = self.norm_attention(x)  # (b, n, d)
+        if keep is not None:
+            x, q = (torch.take_along_dim(a, keep[..., None], 1) for a in (x, kv))  # (b, k, d)
+            if mask is not None:
+                mask = torch.take_along_dim(mask, keep[:, None, :, None], 2)  # (b, 1, k, m)
+        x = x + self.attention(q, kv, mask=mask, cache=cache)
         if context is not None:
             x = x + self.cross(self.norm_cross(x), context)
         return x + self.mlp(self.norm_mlp(x))

@@ -74,15 +74,16 @@ class VLM(nn.Module):
         n = image_embeds.shape[1]
         x = self.build_inputs_embeds(image_embeds, batch.input_ids, batch.position_ids)
         mask = packed_attention_mask(n, image_mask, batch.segment_ids, batch.blind)
-        hidden = self.decoder(x, mask, skip_prefix=n)  # (b, 1 + t, d): h_n and the words
-        logits = self.decoder.lm_head(hidden[:, :-1])  # (b, t, v): position k predicts word k + 1
+        labelled = labelled_words(batch.labels)  # (b, k)
+        # The row is [BOS], n image tokens, the words: position n + i predicts word i.
+        logits = self.decoder.lm_head(self.decoder(x, mask, keep=n + labelled))  # (b, k, v)
         losses = F.cross_entropy(
-            rearrange(logits.float(), "b t v -> (b t) v"),
-            rearrange(batch.labels, "b t -> (b t)"),
+            rearrange(logits.float(), "b k v -> b v k"),
+            batch.labels.gather(1, labelled),
             ignore_index=IGNORE,
             reduction="none",
-        )
-        return losses.view_as(batch.labels)
+        )  # (b, k)
+        return losses.new_zeros(batch.labels.shape).scatter(1, labelled, losses)
 
     def aux_loss(self, batch):
         """What the projector has to learn besides, about the pictures it saw last: a scalar."""
@@ -121,7 +122,8 @@ class VLM(nn.Module):
         x = self.build_inputs_embeds(image_embeds, nothing, nothing)  # (b, 1 + n, d)
         mask = packed_attention_mask(n, image_mask, nothing, nothing.bool())
         kv_cache = self.decoder.init_kv_cache()
-        hidden = self.decoder(x, mask, kv_cache, skip_prefix=n)[image_index]  # (r, 1, d)
+        last = torch.full((b, 1), n, device=device)  # where the first word is predicted
+        hidden = self.decoder(x, mask, kv_cache, keep=last)[image_index]  # (r, 1, d)
         for cache in kv_cache:
             cache.update({name: kept[image_index] for name, kept in cache.items()})
 
@@ -171,6 +173,16 @@ class VLM(nn.Module):
             previous = token
             last_hidden = self.decoder(x, attention_mask[:, None, None], kv_cache)[:, 0]
         return torch.stack(words, dim=1)  # (r, steps)
+
+
+def labelled_words(labels):
+    """Which words have a label, in each row of (b, t): their numbers (b, k).
+
+    k is the most that a row has; a row with fewer is filled up with words that have none.
+    """
+    is_labelled = labels != IGNORE
+    order = (~is_labelled).int().argsort(dim=1, stable=True)
+    return order[:, : max(int(is_labelled.sum(1).max()), 1)]
 
 
 def previous_words(input_ids, position_ids):

@@ -54,16 +54,18 @@ def test_cached_logits_equal_the_full_forward(name):
 
 
 @pytest.mark.parametrize("name", DECODERS)
-def test_a_skipped_prefix_leaves_the_rest_as_it_is(name):
+def test_positions_that_nobody_asks_for_leave_the_others_as_they_are(name):
     decoder = small(name).eval()
     x, mask = embedded(decoder), causal(7)
-    tail, cache = decoder(x, mask, skip_prefix=4), decoder.init_kv_cache()
-    assert torch.allclose(tail, decoder(x, mask)[:, 4:], atol=1e-6)
-    assert torch.allclose(
-        decoder(x[:, :6], mask[:, :, :6, :6], cache, skip_prefix=5), tail[:, 1:2], atol=1e-6
-    )
-    after = decoder(x[:, 6:], mask[:, :, 6:], cache)  # the prefix stands in the cache all the same
-    assert torch.allclose(after, tail[:, 2:], atol=1e-5)
+    whole, cache = decoder(x, mask), decoder.init_kv_cache()
+    keep = torch.tensor([[4, 6, 1], [0, 2, 5]])
+    kept = decoder(x, mask, keep=keep)
+    assert torch.allclose(kept, whole[torch.arange(2)[:, None], keep], atol=1e-6)
+    last = torch.full((2, 1), 5)
+    before = decoder(x[:, :6], mask[:, :, :6, :6], cache, keep=last)
+    assert torch.allclose(before, whole[:, 5:6], atol=1e-6)
+    after = decoder(x[:, 6:], mask[:, :, 6:], cache)  # all stand in the cache all the same
+    assert torch.allclose(after, whole[:, 6:], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", DECODERS)

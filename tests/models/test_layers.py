@@ -92,15 +92,15 @@ def test_a_block_is_two_residuals_around_normed_layers():
     assert torch.allclose(block(x), y, atol=1e-6)
 
 
-def test_a_skipped_prefix_is_read_and_not_computed():
+def test_what_is_not_kept_is_read_and_not_computed():
     torch.manual_seed(0)
-    block, x = Block(16, 2), torch.randn(2, 6, 16)
-    mask = causal(6)[None, None]
-    whole, tail = block(x, mask=mask), block(x, mask=mask, skip_prefix=4)
-    assert tail.shape == (2, 2, 16) and torch.allclose(whole[:, 4:], tail, atol=1e-6)
-    assert torch.allclose(block(x)[:, 4:], block(x, skip_prefix=4), atol=1e-6)
-    changed = torch.cat([x[:, :4] + 1, x[:, 4:]], 1) * torch.linspace(0.5, 2, 16)
-    assert not torch.allclose(block(changed, mask=mask, skip_prefix=4), tail, atol=1e-2)
+    block, x, rows = Block(16, 2), torch.randn(2, 6, 16), torch.arange(2)[:, None]
+    mask, keep = causal(6)[None, None], torch.tensor([[5, 2], [3, 4]])
+    whole, kept = block(x, mask=mask), block(x, mask=mask, keep=keep)
+    assert kept.shape == (2, 2, 16) and torch.allclose(whole[rows, keep], kept, atol=1e-6)
+    assert torch.allclose(block(x)[rows, keep], block(x, keep=keep), atol=1e-6)
+    changed = torch.cat([x[:, :2] + 1, x[:, 2:]], 1) * torch.linspace(0.5, 2, 16)
+    assert not torch.allclose(block(changed, mask=mask, keep=keep), kept, atol=1e-2)
 
 
 def test_a_context_is_read():

@@ -12,7 +12,7 @@ from data.batch import IGNORE, VLMBatch
 from data.tokenizer import EOS, PAD
 from tinyvlm.projectors import PROJECTORS
 from tinyvlm.training import optim
-from tinyvlm.vlm import packed_attention_mask, sample_token
+from tinyvlm.vlm import labelled_words, packed_attention_mask, sample_token
 
 pytestmark = pytest.mark.quick
 
@@ -197,6 +197,17 @@ def test_a_packed_question_equals_the_question_alone():
         text = {name: getattr(batch, name)[:, mine] for name in TEXT}
         alone = losses_of(model, VLMBatch(batch.pixels, batch.object_tokens, **text))
         assert alone.any() and torch.allclose(alone[0], together[0, mine], atol=1e-5)
+
+
+def test_only_words_with_a_label_are_predicted():
+    none = IGNORE
+    labels = torch.tensor([[none, 5, none, 6], [7, none, none, none], [none] * 4])
+    found = labelled_words(labels)
+    assert found.tolist() == [[1, 3], [0, 1], [0, 1]]  # filled up with words that have none
+    assert labelled_words(labels[2:]).shape == (1, 1)
+    model, batch = small_vlm().eval(), small_vqa_batch(2)
+    losses, _ = model(batch)
+    assert torch.equal(losses > 0, batch.labels != IGNORE)
 
 
 def test_fully_masked_rows_stay_finite():

@@ -111,9 +111,9 @@ def grad_x_input(model, tokenizer, pixels, asked, predictions):
     positions = torch.arange(prompts.shape[1], device=pixels.device).expand_as(prompts)
     x = model.build_inputs_embeds(image_embeds, prompts, positions)
     mask = packed_attention_mask(n, image_mask, is_word.long(), torch.zeros_like(is_word))
-    hidden = model.decoder(x, mask, skip_prefix=n)
+    last = n + is_word.sum(1, keepdim=True)  # (b, 1), each prompt's end
+    log_probs = model.decoder.lm_head(model.decoder(x, mask, keep=last)[:, 0]).log_softmax(-1)
     rows = torch.arange(len(prompts), device=pixels.device)
-    log_probs = model.decoder.lm_head(hidden[rows, is_word.sum(1)]).log_softmax(-1)
     first = [(tokenizer.encode(said) or [EOS])[0] for said in predictions]
     said = log_probs[rows, torch.tensor(first, device=pixels.device)].sum()
     return saliency_of(said, tokens)  # nothing comes through hard labels
