@@ -11,10 +11,11 @@ besides the decoder's loss has an `aux_loss(object_tokens)`, a scalar, about its
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import nn
 
 from data.tokenizer import PAD
-from tinyvlm.layers import MLP, Block, init_weights, patch_centers, sincos_2d
+from tinyvlm.layers import MLP, Block, grid_shape, init_weights, patch_centers, sincos_2d
 
 
 class LinearProjector(nn.Module):
@@ -41,6 +42,27 @@ class MLPProjector(nn.Module):
 
     def forward(self, tokens, pooled):
         return self.project(tokens)  # (b, n, vision_dim) -> (b, n, text_dim)
+
+
+class PixelShuffle(nn.Module):
+    """Patches 2 x 2 side by side, then the MLP: a quarter of its tokens, nothing thrown away.
+
+    InternVL 1.5, Chen et al. (2024); the name is that of the way back, Shi et al. (2016). A grid
+    with odd sides gets an empty row or column.
+    """
+
+    def __init__(self, *, vision_dim, text_dim, num_patches):
+        super().__init__()
+        self.rows, self.columns = grid_shape(num_patches)
+        self.num_tokens = -(-self.rows // 2) * -(-self.columns // 2)
+        self.project = MLP(4 * vision_dim, hidden=2 * text_dim, out=text_dim)
+        self.apply(init_weights)
+
+    def forward(self, tokens, pooled):
+        grid = rearrange(tokens, "b (y x) d -> b y x d", y=self.rows)
+        grid = F.pad(grid, (0, 0, 0, self.columns % 2, 0, self.rows % 2))
+        squares = rearrange(grid, "b (y i) (x j) d -> b (y x) (i j d)", i=2, j=2)
+        return self.project(squares)  # (b, n / 4, 4 vision_dim) -> (b, n / 4, text_dim)
 
 
 class QFormer(nn.Module):
@@ -116,6 +138,7 @@ def r2_sequence(n):
 PROJECTORS = {
     "linear": LinearProjector,
     "mlp": MLPProjector,
+    "pixelshuffle": PixelShuffle,
     "qformer": QFormer,
     "label": LabelBottleneck,
 }

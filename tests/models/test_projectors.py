@@ -3,10 +3,11 @@
 import pytest
 import torch
 from helpers import every_parameter_learns, shapes, small_projector
+from torch import nn
 
 from data.tokenizer import FIRST_WORD, PAD
 from tinyvlm.layers import patch_centers
-from tinyvlm.projectors import PROJECTORS, QFormer, r2_sequence
+from tinyvlm.projectors import PROJECTORS, PixelShuffle, QFormer, r2_sequence
 
 pytestmark = pytest.mark.quick
 
@@ -45,6 +46,18 @@ def test_projector_contract(name, num_patches):
 def test_the_same_seed_makes_the_same_weights(name):
     one, other = small(name).state_dict(), small(name).state_dict()
     assert one and all(torch.equal(tensor, other[key]) for key, tensor in one.items())
+
+
+# ---------------------------------------------------------------- pixel shuffle
+
+
+def test_pixel_shuffle_puts_squares_of_neighbours_side_by_side():
+    projector = PixelShuffle(vision_dim=1, text_dim=8, num_patches=196)
+    projector.project = nn.Identity()
+    squares = projector(torch.arange(196.0)[None, :, None], None)[0]  # (49, 4)
+    assert projector.num_tokens == 49 and squares[0].tolist() == [0, 1, 14, 15]
+    assert squares[1].tolist() == [2, 3, 16, 17] and squares[48].tolist() == [180, 181, 194, 195]
+    assert torch.equal(squares.flatten().sort().values, torch.arange(196.0))
 
 
 # ---------------------------------------------------------------- Q-Former
