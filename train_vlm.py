@@ -105,8 +105,8 @@ def main(config):
             if step in (run.first_step, stage.first):  # a stage begins, or goes on
                 optimizers, ddp_model = begin_stage(run, model, stage, step)
             set_lr(optimizers, stage.lr_share(step, config.warmup))
-            indices = step * config.batch_size + np.arange(config.batch_size)
-            batch = data.vqa_batch("train", run.dist.shard(indices), not stage.text_only)
+            indices = run.dist.shard(step * config.batch_size + np.arange(config.batch_size))
+            batch = data.vqa_batch("train", indices, not stage.text_only, stage.has_pieces(step))
             with autocast(run.device):
                 losses, aux_loss = ddp_model(batch, text_only=stage.text_only)
             # The mean over all words of the whole batch, whichever process they are in.

@@ -6,7 +6,7 @@ num_blind=)`:
     tokenizer, image_size          words to ids and back, see tokenizer.py; pixels a side
     caption_batch(split, indices)  -> CaptionBatch, see batch.py
     is_match(split, indices)       -> the batch's truth alone
-    vqa_batch(split, indices, with_pixels=True) -> VLMBatch
+    vqa_batch(split, indices, with_pixels=True, pieces=True) -> VLMBatch
     label_token_ids                the words of a classifier, for the label bottleneck
   for evaluation: "val" and "test" always, others by name
     splits, shifted_splits         names; those whose pictures differ from training's

@@ -15,7 +15,7 @@ train() {  # folder, then the command
 train clip train_clip.py
 train clip-1 train_clip.py --seed 1
 train clip-2 train_clip.py --seed 2
-for projector in label linear qformer mlp; do
+for projector in qformer pixelshuffle mlp label linear; do
     train "vlm-$projector" train_vlm.py --projector "$projector"
 done
 for seed in 1 2; do
@@ -32,7 +32,8 @@ train vlm-held train_vlm.py --held-out 2 --clip runs/clip-held
 train clip-cooccurrence train_clip.py --dataset shapes-cooccurrence
 train vlm-cooccurrence train_vlm.py --dataset shapes-cooccurrence --clip runs/clip-cooccurrence
 
-python evaluate.py --compare runs/vlm-label runs/vlm-linear runs/vlm-qformer runs/vlm-mlp
+python evaluate.py --compare runs/vlm-label runs/vlm-linear runs/vlm-qformer \
+    runs/vlm-mlp runs/vlm-pixelshuffle
 cp runs/compare/compare.md experiments/compare_projectors.md
 python experiments/collect.py
 python experiments/write_results.py

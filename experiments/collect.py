@@ -104,7 +104,10 @@ PARTS = {
         name: [vlm(run, language)]
         for name, run, language in (
             ("qformer", "vlm-qformer", ""),
+            ("pixelshuffle", "vlm-pixelshuffle", ""),
             ("mlp", "vlm-mlp", ""),
+            ("label", "vlm-label", ""),
+            ("linear", "vlm-linear", ""),
             ("qformer, ko", "vlm-ko", ""),
             ("qformer, both: en", "vlm-both", "en"),
             ("qformer, both: ko", "vlm-both", "ko"),

@@ -11,6 +11,7 @@ from data.shapes.truth import LIST, NORMAL, PROMPTS
 from data.shapes.world import PLACE, SHAPE
 from data.tokenizer import FIRST_WORD, PAD
 
+PIECES = 4  # so many tokens at most stand for an object where there is no picture
 PLAIN_OF = 2  # one question in so many is put in the plain way, which is the shortest
 
 
@@ -74,6 +75,19 @@ def questions_and_answers(speakers, rows, answers, rng):
 
 
 # ---------------------------------------------------------------- in the place of a picture
+
+
+def in_pieces(objects, rng):
+    """Each object of (b, m, 4) one to PIECES times, in half of the pictures once: (b, PIECES m, 4).
+
+    So do image tokens show it. Two of them are one thing if they are at one place: who learns to
+    count from a token for each object has to learn it again from pictures.
+    """
+    b, m, _ = objects.shape
+    is_whole = rng.randint("whole", 2) == 0
+    pieces = np.where(is_whole[:, None], 0, rng.randint("pieces", PIECES, (m,))) + 1
+    shown = np.arange(PIECES) < pieces[..., None]  # (b, m, PIECES)
+    return (objects[:, :, None] * shown[..., None]).reshape(b, m * PIECES, 4)
 
 
 def shuffled(objects, rng):

@@ -12,6 +12,7 @@ from data.shapes.conversation import (
     Speakers,
     bags_of_words,
     caption,
+    in_pieces,
     prompt_rows,
     questions_and_answers,
     shuffled,
@@ -168,8 +169,11 @@ class Shapes:
         phrases[level < 7, :, PLACE] = 0
         return phrases
 
-    def vqa_batch(self, split, indices, with_pixels=True):
-        """A caption, num_questions questions and their answers a picture: VLMBatch."""
+    def vqa_batch(self, split, indices, with_pixels=True, pieces=True):
+        """A caption, num_questions questions and their answers a picture: VLMBatch.
+
+        pieces: object_tokens show some objects more than once, see in_pieces.
+        """
         scenes = sample(self.world, self.seed, split, indices)
         rng = CounterRNG(self.seed, split, indices)
         speakers = Speakers(self.grammars, rng)
@@ -183,7 +187,8 @@ class Shapes:
         ]
         packed = pack(segments, blind=range(2, 2 + self.num_blind), longest=LONGEST_ROW)
         pixels = render(self.world, scenes, self.image_size, self.device) if with_pixels else None
-        object_tokens = bags_of_words(speakers, shuffled(scenes.objects, rng))
+        objects = in_pieces(scenes.objects, rng) if pieces else scenes.objects
+        object_tokens = bags_of_words(speakers, shuffled(objects, rng))
         return VLMBatch(pixels, *[self.to_device(array) for array in (object_tokens, *packed)])
 
     def to_device(self, array):

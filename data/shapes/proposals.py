@@ -25,20 +25,23 @@ from data.shapes.world import COLOUR, PLACE, SHAPE, SIZE, diagonal_of
 NAMED = np.array([(0, 1, 0), (0, 0, 1), (0, 1, 1), (0, 1, 1), (1, 1, 0), (1, 0, 1), (1, 1, 1)])
 
 
-def propose_questions(kind, objects, randint, single=False, everything=False, premise=2):
+def propose_questions(
+    kind, objects, randint, single=False, everything=False, premise=2, compares_mixed=True
+):
     """Random statements about objects (n, m, 4), each of the kind that `kind` (n,) says: (n, 10).
 
     `randint(tag, sides)` gives one random integer for each row. The others are a bool for each row,
     or one for all. `single`: where a count is asked, name the colour or the shape alone, so that
     the words of the question tell nothing about its answer. `everything`: count all things.
-    premise (an integer for each row, or one for all): 0 and 1 presuppose what may not be there, or
-    not alone.
+    compares_mixed: a comparison may begin with something that no object is. premise (an integer for
+    each row, or one for all): 0 and 1 presuppose what may not be there, or not alone.
     """
     i, j = draw_two_objects(objects, randint)
     sides = {"size": 2, "colour": 8, "shape": 8, "place": 9}
     anything = np.stack([randint(tag, number) for tag, number in sides.items()], 1) + 1
     mixed = mix_attributes(i, j, anything, randint)
-    names_mixed = np.isin(kind, (EXISTENCE, COUNT, COMPARE)) | (np.asarray(premise) < 2)
+    names_mixed = np.isin(kind, (EXISTENCE, COUNT)) | (np.asarray(premise) < 2)
+    names_mixed |= (kind == COMPARE) & compares_mixed
     may_be_single = (kind == COUNT) | (np.isin(kind, PRESUPPOSING) & (np.asarray(premise) == 1))
     mask_a, mask_b = draw_masks(kind, randint, single & may_be_single)
     mask_a[(kind == COUNT) & everything] = 0

@@ -15,9 +15,9 @@ from data.shapes.world import COLOUR
 FAMILIES = KINDS[:7]  # what VQA accuracy is about; places are asked for in training only
 # What training asks in turn: most often what is the slowest to learn.
 TRAIN_FAMILIES = KINDS + (
-    "count", "relation", "existence", "count", "relation", "compare", "count"
+    "count", "relation", "existence", "compare", "relation", "count", "relation", "compare"
 )  # fmt: skip
-TRIES = 6  # proposals for each question; the one that fits best is asked
+TRIES = 12  # proposals for each question; the one that fits best is asked
 
 
 def sample_questions(world, seed, split, indices, objects, families, number):
@@ -31,14 +31,16 @@ def sample_questions(world, seed, split, indices, objects, families, number):
     kind = draw_kinds(rng, families, number)  # (b * number * TRIES,)
     scene = np.repeat(objects, number * TRIES, 0)
     premise = rng.randint("premise", 7, (number,)).reshape(-1)
-    everything = rng.randint("everything", 8, (number,)).reshape(-1) == 0
+    single = rng.randint("single", 4, (number,)).reshape(-1) > 0
+    everything = rng.randint("everything", 16, (number,)).reshape(-1) == 0
 
     def randint(tag, sides):
         return rng.randint_flat("about " + tag, sides, number * TRIES)
 
     rows = propose_questions(
-        kind, scene, randint, single=randint("single", 2) == 0,
+        kind, scene, randint, single=np.repeat(single, TRIES),
         everything=np.repeat(everything, TRIES), premise=np.repeat(premise, TRIES),
+        compares_mixed=randint("compares what is there", 3) == 0,
     )  # fmt: skip
     answers = answer(rows, scene)
     valid = is_valid(rows, world) & (answers != truth.UNDECIDED)
@@ -78,9 +80,11 @@ def is_target_answer(kind, answers, valid, draw, premise):
 
 
 def takes_counting(rows, objects):
-    """Which comparisons (n,) are of things that are both there: elsewhere a glance is enough."""
-    there = [truth.matches(rows[:, noun], objects).any(1) for noun in (A, B)]
-    return (rows[:, KIND] == truth.COMPARE) & there[0] & there[1]
+    """How much counting comparisons (n,) take: 1 where both things are there (elsewhere a glance is
+    enough), 2 where there are also two or more of one; 0 for all other questions."""
+    a, b = (truth.matches(rows[:, noun], objects).sum(1) for noun in (A, B))
+    both_there = (rows[:, KIND] == truth.COMPARE) & (a > 0) & (b > 0)
+    return both_there * (1 + ((a > 1) | (b > 1)))
 
 
 def ask_for_existence(rows, answers, lost, objects, draw):

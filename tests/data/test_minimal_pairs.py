@@ -1,5 +1,7 @@
 """Minimal pairs: decided, different and balanced; words alone and pictures alone tell little."""
 
+import zlib
+
 import numpy as np
 import pytest
 
@@ -31,6 +33,31 @@ def test_minimal_pairs_are_decided_different_and_balanced(world, family):
     share = np.bincount(pairs.answers.reshape(-1)).max() / pairs.answers.size
     tolerance = 0.0 if minimal_pairs.CHANCE[family] >= 0.25 else 0.05
     assert share <= minimal_pairs.CHANCE[family] + tolerance + 1e-9
+
+
+QUESTIONS_OF_THE_TEST_SPLIT = dict(
+    existence=3599209681,
+    count=1504477629,
+    colour=224178932,
+    shape=1106375997,
+    size=2324632572,
+    relation=2897081142,
+    compare=2179236400,
+    premises=1192028037,
+)
+
+
+@pytest.mark.parametrize("family", [*questions.FAMILIES, "premises"])
+def test_the_test_split_asks_what_it_has_always_asked(family):
+    """However training draws its questions: else no number could be compared with an older one."""
+    if family == "premises":
+        pairs = minimal_pairs.sample_premise_pairs(WORLD, 0, "test", 250)
+    else:
+        pairs = minimal_pairs.sample_minimal_pairs(WORLD, 0, "test", family, 250)
+    objects = [sample(WORLD, 0, "test", pairs.indices + side).objects for side in (0, 1)]
+    arrays = [pairs.indices, pairs.rows, pairs.answers, pairs.needs_counting, *objects]
+    content = b"".join(np.ascontiguousarray(a, "<i8").tobytes() for a in arrays)
+    assert zlib.crc32(content) == QUESTIONS_OF_THE_TEST_SPLIT[family]
 
 
 @pytest.mark.parametrize("family", questions.FAMILIES)

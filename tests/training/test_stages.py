@@ -14,6 +14,7 @@ from helpers import (
 
 import train_clip
 import train_vlm
+from data.shapes.dataset import Shapes
 from tinyvlm.decoders import DECODERS
 from tinyvlm.projectors import PROJECTORS
 from tinyvlm.training import files
@@ -69,6 +70,20 @@ def test_the_stages_share_all_steps_in_order():
     assert [s.text_only for s in stages] == [True, False, False]
     assert [s.trained for s in stages] == [["decoder.*"], ["projector.*"], ["*"]]
     assert stages[1].lr_share(43, 10) == 0.1 and stages[1].lr_share(43, 0) == 1.0
+
+
+def test_objects_come_in_pieces_in_the_last_two_fifths_of_the_language_stage(tmp_path, monkeypatch):
+    asked, vqa_batch = [], Shapes.vqa_batch
+
+    def listen(self, split, indices, with_pixels=True, pieces=True):
+        if split == "train":
+            asked.append((with_pixels, pieces))
+        return vqa_batch(self, split, indices, with_pixels, pieces)
+
+    monkeypatch.setattr(Shapes, "vqa_batch", listen)
+    train(tmp_path / "run", stages="language,instruct", shares="0.5,0.5", steps=10, **RANDOM)
+    assert [pieces for with_pixels, pieces in asked if not with_pixels] == [False] * 3 + [True] * 2
+    assert len(asked) == 10
 
 
 @pytest.mark.quick

@@ -6,6 +6,7 @@ from tinyvlm.training.config import UserError
 from tinyvlm.training.optim import freeze, lr_schedule
 
 STAGES = ("language", "align", "instruct")
+PIECES_FROM = 0.6  # of the language stage
 
 
 @dataclasses.dataclass
@@ -21,6 +22,11 @@ class Stage:
     def text_only(self):
         """Words that describe the picture stand in its place."""
         return self.name == "language"
+
+    def has_pieces(self, step):
+        """Do objects stand there as several tokens by now? With one for each, what belongs to what
+        is learned sooner, and after that to count places, not tokens."""
+        return step - self.first >= PIECES_FROM * (self.end - self.first)
 
     def lr_share(self, step, warmup):
         return lr_schedule(step - self.first, self.end - self.first, warmup)
