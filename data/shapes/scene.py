@@ -73,7 +73,7 @@ def sample(world, seed, split, indices):
 
 
 def draw_edit(split, rng):
-    """What is done to each pair, (b,). In training a third more of the pairs show twins: two and
+    """What is done to each pair, (b,). In training one in three is drawn to show twins: two and
     three alike are what counting is learned from, and by chance they are rare."""
     edit = rng.randint("edit", len(EDITS))
     more_twins = (split == "train") & (rng.randint("more twins", 3) == 0)

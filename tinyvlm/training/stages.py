@@ -26,7 +26,8 @@ class Stage:
     def has_pieces(self, step):
         """Do objects stand there as several tokens by now? With one for each, what belongs to what
         is learned sooner, and after that to count places, not tokens."""
-        return step - self.first >= PIECES_FROM * (self.end - self.first)
+        is_late = step - self.first >= PIECES_FROM * (self.end - self.first)
+        return self.text_only and is_late
 
     def lr_share(self, step, warmup):
         return lr_schedule(step - self.first, self.end - self.first, warmup)
