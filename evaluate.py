@@ -17,6 +17,7 @@ import torch
 import train_clip
 import train_vlm
 from data.batch import NotEnoughItems
+from data.dataset import SPOKEN
 from tinyvlm.evaluation import eval_clip, eval_vlm, plots
 from tinyvlm.evaluation.cases import clip_cases, vlm_cases
 from tinyvlm.evaluation.predictor import VLMPredictor
@@ -46,9 +47,7 @@ class Config:
         500, "pictures for captions, and for questions of each family", min=20, max=20000
     )
     families: str = option("", "question families of a VLM, by commas; if empty all")
-    language: str = option(
-        "", "en or ko, of those that the model knows; if empty each", choices=("en", "ko")
-    )
+    language: str = option("", "one of those that the model knows; if empty each", choices=SPOKEN)
     out: str = option("", "folder of the report; if empty the checkpoint's, or runs/compare")
     device: str = option("auto", "auto, cpu, mps, cuda or cuda:N")
 

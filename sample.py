@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from data.dataset import SPOKEN
 from data.folder import UnreadablePicture, list_pictures, read_picture
 from tinyvlm.evaluation import plots
 from tinyvlm.evaluation.cases import saliency_of_answers, saliency_of_cosines
@@ -33,9 +34,7 @@ class Config:
     image: tuple = option((), "picture files or folders of yours; if none, the test split's")
     question: tuple = option((), "questions; if none, some of the world's own")
     caption: tuple = option((), "captions for a CLIP to rank; if none, the world's own")
-    language: str = option(
-        "", "of captions, where training knew both; if empty the first", choices=("en", "ko")
-    )
+    language: str = option("", "of captions; if empty the first of training's", choices=SPOKEN)
     heat: bool = option(False, "show where each answer, or best cosine, came from")
     trace: bool = option(False, "show the way of the first picture and question, with shapes")
     items: int = option(8, "pictures of the test split", min=1, max=64)
@@ -221,6 +220,8 @@ def rank_captions(config, saved, path, device, candidates=5):
     data = in_language(data, config)
     shown = open_pictures(config, data, device)
     captions, is_match = [data.normalize_caption(text) for text in config.caption], None
+    if "" in captions:
+        raise UserError("--caption is empty; say what could be in the picture")
     if not captions and shown.pictures:
         captions = shown.pictures.captions()
         is_match = shown.pictures.is_match(captions)

@@ -3,7 +3,7 @@
 The contract of an entry, `make(language=, held_out=, seed=, image_size=, device=, num_questions=,
 num_blind=)`:
   for training
-    tokenizer, image_size          words to ids and back, see tokenizer.py; pixels a side
+    tokenizer, image_size, seed    words to ids and back, see tokenizer.py; pixels a side; the draw
     caption_batch(split, indices)  -> CaptionBatch, see batch.py
     is_match(split, indices)       -> the batch's truth alone
     vqa_batch(split, indices, with_pixels=True, pieces=True) -> VLMBatch
@@ -13,7 +13,7 @@ num_blind=)`:
     split(name)                    -> what evaluation asks, see shapes/split.py
     languages, language            names: those that training speaks, the one that splits speak
     speaking(language)             the same data set, whose splits speak another one
-    caption_prompt                 what asks for a usual caption in that language
+    caption_prompt, yes_no         what asks for a usual caption in that language; the two answers
   for the sampler
     normalize_caption(text), normalize_question(text)    as the data set spells them
     explain_question(text)         a line on one that it does not know
@@ -26,7 +26,9 @@ from functools import partial
 
 from data.shapes.dataset import VARIANTS, Shapes
 from data.shapes.languages import CHOICES as LANGUAGES  # noqa: F401
+from data.shapes.languages import TABLES
 
+SPOKEN = tuple(TABLES)  # of LANGUAGES, those that a text can be in
 DATASETS = {variant: partial(Shapes, variant) for variant in VARIANTS}
 OLDER_NAMES = {
     "default": "shapes",

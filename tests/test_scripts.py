@@ -179,6 +179,7 @@ def test_a_terminal_that_knows_no_korean_shows_question_marks(vlm_folder, tmp_pa
         ("vlm", dict(question="?"), "--question is empty"),
         ("vlm", dict(caption="a dog"), "ranks no captions"),
         ("clip", dict(caption="why " * 100), "--caption is longer"),
+        ("clip", dict(caption=("a dog", " .")), "--caption is empty"),
         ("clip", dict(trace=True), "--trace has no effect with a CLIP"),
         ("vlm", dict(image="none.png"), "none.png"),
         ("vlm", dict(temperature=-1.0), "--temperature"),

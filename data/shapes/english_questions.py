@@ -61,7 +61,7 @@ QUESTIONS = dict(
     existence=(
         "is there (a|any|one|some) {a} WHERE",
         "are there (any|some|) {as} WHERE",
-        "(do|can) (you|i) (see|find) (a|any|some|one) {a} WHERE",
+        "(do|can) (you|i) (see|find) (a|any|some|one|the) {a} WHERE",
         "(do|can) (you|i) (see|find|count) (any|some|) {as} WHERE",
         "does THIS IMAGE (show|have) (a|any|one) {a}",
         "does THIS IMAGE (show|have) (any|some|) {as}",
@@ -177,7 +177,7 @@ QUESTIONS = dict(
         "(tell me|say|show me|can you (say|see|tell me|show me)) what is at the {place}",
         "at the {place} PAUSE what (is there|do you see)",
         "look at the {place} PAUSE what is (it|there)",
-        "what is in the {place} (of THIS IMAGE|)",
+        "what is (in|at) the {place} (of THIS IMAGE|)",
         "what does THIS IMAGE (show|have) at the {place}",
         "what kind of THING (is|do you see) at the {place}",
         "at the {place} is what",

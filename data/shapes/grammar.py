@@ -221,7 +221,8 @@ def words_of(tables):
     templates = [
         *itertools.chain(*asked, *phrases, *nouns, tables.ANSWERS.values()),
         tables.START, tables.END, tables.OBJECT, tables.OBJECTS,
-        tables.CAPTION, tables.CAPTION_WITH_PLACE, tables.COMMA, tables.AND,
+        tables.CAPTION, tables.CAPTION_WITH_PLACE, tables.CAPTION_AS_LIST,
+        tables.COMMA, tables.AND,
         *(becomes for _, becomes, *_ in tables.AGREEMENT),
     ]  # fmt: skip
     written = " ".join(replace_macros(template, tables.MACROS) for template in templates)

@@ -13,8 +13,8 @@ from data.shapes.korean_questions import END, MACROS, QUESTIONS, START  # noqa: 
 
 SIZES = ("작은", "(큰|커다란)")
 COLOURS = (
-    "(빨간|빨간 -색)", "주황 -색", "(노란|노란 -색)", "초록 -색",
-    "청록 -색", "(파란|파란 -색)", "보라 -색", "(흰|하얀|흰 -색)",
+    "(빨간|빨간 -색)", "(주황 -색|주황)", "(노란|노란 -색)", "(초록 -색|초록)",
+    "(청록 -색|청록)", "(파란|파란 -색)", "(보라 -색|보라)", "(흰|하얀|흰 -색|하얀 -색)",
 )  # fmt: skip
 COLOUR_NAMES = tuple(
     f"{colour} -색"
@@ -29,7 +29,7 @@ NUMBERS = ("하나도 없어요",) + tuple(
 )
 PLACES = (
     "왼쪽 위", "(위쪽|위)", "오른쪽 위",
-    "왼쪽", "가운데", "오른쪽",
+    "왼쪽", "(가운데|중앙)", "오른쪽",
     "왼쪽 아래", "(아래쪽|아래)", "오른쪽 아래",
 )  # fmt: skip
 RELATIONS = ("왼쪽", "오른쪽", "(위쪽|위)", "(아래쪽|아래)")
@@ -72,7 +72,9 @@ ANSWERS = dict(
 CAPTION, CAPTION_WITH_PLACE, CAPTION_AS_LIST = "{a}", "{place} -의 {a}", "{a}"
 COMMA, AND = ",", "-과"
 
-ENDS_OPEN = "마름모 십자 고리 하트 물체 뭐 크기 위치 개 수 개수 어디 여기 -에 위 아래 가운데 이미지"
+ENDS_OPEN = (
+    "마름모 십자 고리 하트 물체 뭐 크기 위치 개 수 개수 어디 얼마 여기 -에 위 아래 가운데 이미지"
+)
 AGREEMENT = tuple(
     (closed, opened, -1, ENDS_OPEN.split())
     for closed, opened in (

@@ -7,7 +7,7 @@ from data.tokenizer import FIRST_WORD
 
 QUOTES = "\"'`´‘’“”„«»「」『』"
 STOPS = ".!;:…。！；：\u200b\ufeff"  # and zero-width spaces
-SPELLINGS = {"color": "colour", "colors": "colours", "centre": "center", "grey": "gray"}
+SPELLINGS = {"color": "colour", "colors": "colours", "centre": "center"}
 
 
 def normalize_question(question, grammars):
@@ -20,10 +20,11 @@ def normalize_question(question, grammars):
 
 
 def spell(text):
-    """Small letters, words apart ("what's" are two), no quotes, full stops or exclamation marks,
-    British spelling but for "center"; Korean letters composed."""
+    """Small letters, words apart ("what's", "top-left"), no quotes, full stops or exclamation
+    marks, British spelling but for "center"; Korean letters composed."""
     text = unicodedata.normalize("NFC", text).lower().replace("？", "?").replace("，", ",")
     text = re.sub(r"\b(what|where|there|it|that)['’]s\b", r"\1 is", text)
+    text = re.sub(r"(?<=[a-z])-(?=[a-z])", " ", text)
     for sign in QUOTES + STOPS:
         text = text.replace(sign, " ")
     text = re.sub(r"([?,])", r" \1 ", text)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.quick
 GRAMMAR = grammars_of("ko")["ko"]
 ALL = KINDS + PROMPTS
 NOUNS = (*korean.SHAPES, *ways_to_say(korean.OBJECT))
-OTHER_NOUNS = "색 모양 크기 수 개수 개 위치 그림 사진 이미지 목록 설명 어디 뭐 무엇"
+OTHER_NOUNS = "색 모양 크기 수 개수 개 위치 그림 사진 이미지 목록 설명 어디 얼마 뭐 무엇"
 ENDS_OF_PLACES = sorted(
     {w.split()[-1] for p in korean.PLACES + korean.RELATIONS for w in ways_to_say(p)}
 )

@@ -168,6 +168,16 @@ def test_an_article_agrees_with_what_follows():
     assert {word for word in followers["a"] if word[0] in "aeiou"} <= {"one"}
 
 
+@pytest.mark.parametrize(
+    "table", ["CAPTION", "CAPTION_WITH_PLACE", "CAPTION_AS_LIST", "AND", "END"]
+)
+def test_the_vocabulary_has_the_words_of_every_table(table):
+    other = SimpleNamespace(**vars(TABLES["en"]) | {table: "word {a}"})
+    assert set(words_of(other)) - {"word"} <= set(words_of(TABLES["en"])) and "word" in words_of(
+        other
+    )
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_the_ids_of_words_do_not_depend_on_the_order_of_templates(name):
     tables = TABLES[name]

@@ -12,9 +12,11 @@ from data.shapes.languages import CHOICES, grammars_of
 from data.shapes.questions_of_people import (
     describe_shift,
     explain_question,
+    language_of,
     normalize_question,
     spell,
 )
+from data.shapes.truth import KIND, KINDS, PROMPTS
 
 pytestmark = pytest.mark.quick
 GRAMMARS = grammars_of("both")
@@ -101,6 +103,28 @@ def test_a_question_of_this_world_needs_no_note(asked):
     assert explain(normalize("Can you tell me what colour the big thing has?")) == ""
 
 
+OF_PEOPLE = {
+    "existence": ["do you see the circle", "빨간 원 있어요?", "이 그림에서 원이 있나요?"],
+    "count": ["how many big things?", "원은 몇 개예요?", "그림에서 별이 몇 개 있어요?"],
+    "colour": ["what is the colour of the ring?", "원 색은 뭐예요?", "고리의 색이 뭔가요?"],
+    "shape": ["what is the red thing?", "빨간 것은 뭐예요?", "하얀색 물체는 무슨 모양이에요?"],
+    "size": ["is the star big or small?", "별은 큰가요, 작은가요?", "초록 원은 얼마나 커요?"],
+    "relation": ["is the ring above the star?", "원은 별의 왼쪽에 있어요?"],
+    "compare": ["more circles than stars?", "별이 원보다 많나요?", "원보다 별이 더 많아요?"],
+    "place": ["where's the star?", "원이 어디에 있나요?", "원은 어디 있어요?"],
+    "content": ["what is at the top-left of the picture?", "중앙에 뭐가 있나요?"],
+    "normal": ["what do you see?", "그림에 뭐가 있어요?", "뭐가 보여요?"],
+}
+
+
+@pytest.mark.parametrize("kind", OF_PEOPLE)
+def test_common_questions_are_known(kind):
+    for typed in OF_PEOPLE[kind]:
+        text = normalize(typed)
+        parser = GRAMMARS[language_of(text, GRAMMARS)].parser
+        assert (KINDS + PROMPTS)[parser.parse(text, question=True)[KIND]] == kind
+
+
 @pytest.mark.parametrize(
     "typed, understood, unknown",
     [
@@ -131,7 +155,8 @@ def test_what_is_not_known_keeps_its_question_mark_if_it_has_one(typed):
 
 
 def test_captions_are_spelled_as_the_grammar_does():
-    assert spell("A red Circle, and a 'grey' ring.") == "a red circle , and a gray ring"
+    assert spell("A red Circle, and a 'grey' ring.") == "a red circle , and a grey ring"
+    assert spell("The Top-left star - or - what's left") == "the top left star - or - what is left"
 
 
 def test_normalizing_twice_is_normalizing_once():
