@@ -1,6 +1,6 @@
 """Ways to ask in English that training never has, of the words that it has: for tests alone."""
 
-from data.shapes.english_questions import about
+from data.shapes.templates import about
 
 ATTRIBUTE = (
     "the KIND of THIS {a} is (what|which)",

@@ -5,6 +5,8 @@ or nothing, and a word in capitals stands for the entry of MACROS. The first exp
 template is the plain way to ask. To add a phrasing is to add a line; a test reads each back.
 """
 
+from data.shapes.templates import about
+
 MACROS = dict(
     IMAGE="(picture|image|photo)",
     THIS="(the|this|that)",
@@ -28,11 +30,6 @@ START = (
     "|here is (a|the) IMAGE|as you (see|look|can see)) PAUSE)"
 )
 END = "(?|)"
-
-
-def about(kind, templates):
-    """Templates that ask for a colour, a shape or a size alike."""
-    return tuple(template.replace("KIND", kind) for template in templates)
 
 
 ATTRIBUTE = (

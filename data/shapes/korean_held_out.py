@@ -1,6 +1,6 @@
 """Ways to ask in Korean that training never has, of the words that it has: for tests alone."""
 
-from data.shapes.korean_questions import about
+from data.shapes.templates import about
 
 ATTRIBUTE = (
     "{a} -을 보고 WHAT KIND -인지 TELL",

@@ -1,5 +1,7 @@
 """All the ways in which Korean asks, laid out like english_questions.py."""
 
+from data.shapes.templates import about
+
 MACROS = dict(
     IMAGE="(그림|사진|이미지)",
     THIS="(이|그|)",
@@ -23,11 +25,6 @@ MACROS = dict(
 )
 START = "(||(THIS IMAGE -을 보면|잘 보면|자) PAUSE)"
 END = "(?|)"
-
-
-def about(kind, templates):
-    """Templates that ask for a colour, a shape or a size alike."""
-    return tuple(template.replace("KIND", kind) for template in templates)
 
 
 ATTRIBUTE = (

@@ -20,6 +20,11 @@ FIRST_SLOT = 10**6  # in compiled templates, what is at least this is a slot and
 CHOICES = 2**31  # how finely it is drawn which of several ways is taken
 
 
+def about(kind, templates):
+    """Templates that ask for a colour, a shape or a size alike: KIND is what they ask for."""
+    return tuple(template.replace("KIND", kind) for template in templates)
+
+
 def replace_macros(template, macros):
     """Write out the words in capitals. KeyError if one is unknown."""
     while MACRO.search(template):
