@@ -129,7 +129,8 @@ class Grammar:
         size, colour, shape = (noun_phrases[:, column] for column in (SIZE, COLOUR, SHAPE))
         shapes = self.singular if shapes is None else shapes
         words = [pick(self.sizes, size, way), pick(self.colours, colour, way)]
-        return np.concatenate([*words, pick(shapes, shape, np.asarray(way) // 7)], 1)
+        other_way = np.asarray(way) // 7  # so that "big" does not always go with "thing"
+        return np.concatenate([*words, pick(shapes, shape, other_way)], 1)
 
     def compact(self, ids):
         """Move the -1 of each row to its end, let words agree, cut to the longest row."""

@@ -1,7 +1,8 @@
 """How the templates of a language are written, and what is made of them: word lists and patterns.
 
-A template is words and slots with one space between them. "(x|y|)" is x, y or nothing, and may
-stand inside another one; a word in capitals stands for its entry in the language's MACROS. Slots:
+A template is words and slots with one space between them. "(x|y|)" is x, y or nothing, equally
+often ("(||x)" is x once in three times), and may stand inside another one; a word in capitals
+stands for its entry in the language's MACROS. Slots:
 
     {a} {b}     the nouns of a statement      {link}    the value in LINK
     {as} {bs}   their plurals                 {place}   where the noun {a} is
