@@ -21,7 +21,7 @@ from tinyvlm.evaluation.common import evaluation_mode
 from tinyvlm.evaluation.eval_vlm import evaluate_test, sample_lines, validate
 from tinyvlm.evaluation.reports import print_table
 from tinyvlm.projectors import PROJECTORS
-from tinyvlm.training.checkpoint import config_from, load_checkpoint, load_weights
+from tinyvlm.training.checkpoint import config_from, load_weights
 from tinyvlm.training.config import (
     UserError,
     kwargs_for,
@@ -34,9 +34,9 @@ from tinyvlm.training.distributed import autocast
 from tinyvlm.training.files import read_log
 from tinyvlm.training.loop import Run
 from tinyvlm.training.optim import backward_and_step, configure_optimizers, freeze, set_lr
+from tinyvlm.training.parts import check_decoder, keep_language, load_decoder, load_encoder
 from tinyvlm.training.settings import (
     TrainConfig,
-    encoder_of,
     make_encoder,
     open_dataset,
     with_seed,
@@ -74,7 +74,9 @@ class Config(TrainConfig):
     muon_lr: float = option(1e-2, "Muon's learning rate (inner matrices)", min=0.0, max=1.0)
     warmup: int = option(30, "steps until the full learning rate, in each stage", min=0)
     num_queries: int = option(32, "queries of the Q-Former", min=1, max=196, alias="--queries")
-    decoder: str = option("gpt", "decoder", choices=tuple(DECODERS))
+    decoder: str = option(
+        "gpt", "a kind, or a run's folder, whose language stage is taken: " + ", ".join(DECODERS)
+    )
     dim: int = option(128, "width of the decoder", min=8)
     depth: int = option(4, "blocks of the decoder", min=1)
     heads: int = option(4, "attention heads of the decoder", min=1)
@@ -89,20 +91,27 @@ def main(config):
         # 1. Data and model, fresh or from where the run goes on.
         encoder, encoder_weights = load_encoder(config, run)
         data = open_dataset(config, encoder["image_size"], run.device, run.saved)
-        model = build_model(config, encoder, data).to(run.device)
+        decoder, decoder_weights = load_decoder(config, run, data.tokenizer.words)
+        model = build_model(config, encoder, decoder, data).to(run.device)
         if (metrics := run.finished_metrics()) is not None:
             return metrics
         if run.saved:
             load_weights(model, run.saved["model"], run.folder / "last.pt")
-        elif encoder_weights is not None:
-            load_weights(model.vision, encoder_weights, config.clip)
+        else:
+            run.begins = stages[0].first
+            if encoder_weights is not None:
+                load_weights(model.vision, encoder_weights, config.clip)
+            if decoder_weights is not None:
+                load_weights(model.decoder, decoder_weights, config.decoder)
         check_patterns(model, stages)
         run.say(f"{model.projector.num_tokens} image tokens, projector {config.projector}")
+        state = dict(encoder=encoder, decoder=decoder, words=data.tokenizer.words)
 
         # 2. The loop, stage after stage: picture (or words), projector, decoder, loss, step.
         for step in run.steps():
             stage = next(stage for stage in stages if step < stage.end)
             if step in (run.first_step, stage.first):  # a stage begins, or goes on
+                keep_language(run, model, stages, step, **state)
                 optimizers, ddp_model = begin_stage(run, model, stage, step)
             set_lr(optimizers, stage.lr_share(step, config.warmup))
             indices = run.dist.shard(step * config.batch_size + np.arange(config.batch_size))
@@ -115,10 +124,11 @@ def main(config):
             backward_and_step(optimizers, model, loss, step)
             run.after_step(
                 step, loss, model=model, optimizers=optimizers,
-                extra_state=dict(encoder=encoder, words=data.tokenizer.words),
+                extra_state=state,
                 images=0 if stage.text_only else config.batch_size,
                 validate=partial(validate_stage, model, data, stage), stage=stage.name,
             )  # fmt: skip
+        keep_language(run, model, stages, config.steps, **state)
 
         # 3. The test split: table, pictures, metrics.
         if not run.dist.is_main:
@@ -149,7 +159,7 @@ def check_settings(config):
     else:
         names = ["encoder", "encoder_dim", "encoder_depth", "encoder_heads", "image_size"]
         refuse_unused(config, names, "but with --encoder-init random (CLIP has its own)")
-    return config, stages
+    return config, check_decoder(config, stages)
 
 
 def begin_stage(run, model, stage, step):
@@ -166,38 +176,13 @@ def begin_stage(run, model, stage, step):
 # ---------------------------------------------------------------- data and model
 
 
-def load_encoder(config, run):
-    """The encoder's kind and sizes, and its weights: from the CLIP checkpoint, or None.
-
-    None: they are random, or those of the checkpoint that the run goes on from.
-    """
-    if run.saved:
-        return run.saved["encoder"], None
-    if config.encoder_init == "random":
-        return encoder_of(config), None
-    saved = load_checkpoint(config.clip, "clip")
-    clip = saved["config"]
-    if clip["held_out"] != config.held_out:
-        what = f"--held-out is {config.held_out}, {config.clip} has {clip['held_out']}"
-        raise UserError(f"{what}; train CLIP with the same")
-    if clip["dataset"] != config.dataset:
-        hint = f"for one of this data set: python train_clip.py --dataset {config.dataset}"
-        run.say(f"note: the encoder of {config.clip} knows {clip['dataset']}; {hint}")
-    weights = {
-        name.removeprefix("vision."): tensor
-        for name, tensor in saved["model"].items()
-        if name.startswith("vision.")
-    }
-    return saved["encoder"], weights
-
-
-def build_model(config, encoder, data):
-    """A fresh VLM. encoder: the vision encoder's kind and sizes.
+def build_model(config, encoder, decoder, data):
+    """A fresh VLM. encoder: the vision encoder's kind and sizes. decoder: its kind.
 
     Each part is initialised from the seed by itself, so that runs with different projectors share
     encoder and decoder to the last bit. UserError for sizes that do not go together.
     """
-    make_decoder, make_projector = DECODERS[config.decoder], PROJECTORS[config.projector]
+    make_decoder, make_projector = DECODERS[decoder], PROJECTORS[config.projector]
     decoder_sizes = {name: name for name in ("dim", "depth", "heads")}
     given = kwargs_for(make_decoder, config, decoder_sizes, vocab_size=data.tokenizer.size)
     try:
@@ -222,7 +207,8 @@ def load_model(saved, path, device):
     and its data set. UserError if they do not fit this code."""
     config = config_from(Config, saved["config"], path)
     data = open_dataset(config, saved["encoder"]["image_size"], device, saved)
-    model = build_model(config, saved["encoder"], data)
+    decoder = saved.get("decoder", config.decoder)
+    model = build_model(config, saved["encoder"], decoder, data)
     load_weights(model, saved["model"], path)
     return model.to(device).eval(), config, data
 

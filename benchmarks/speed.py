@@ -117,7 +117,7 @@ def vlm_step(projector, device):
     config = train_vlm.Config(projector=projector)
     encoder = dict(encoder="stem", image_size=56, dim=64, depth=2, heads=2)
     data, indices = DATASETS["shapes"](device=device), np.arange(config.batch_size)
-    model = train_vlm.build_model(config, encoder, data).to(device)
+    model = train_vlm.build_model(config, encoder, config.decoder, data).to(device)
     optimizers = configure_optimizers(model, config.lr, config.muon_lr, config.weight_decay)
     batch = data.vqa_batch("train", indices)
 

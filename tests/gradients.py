@@ -42,7 +42,9 @@ def vlm_step(dist):
     """One step of a VLM whose processes have uneven numbers of labels, and an aux_loss."""
     settings = dict(encoder_init="random", dim=32, depth=1, heads=1, projector="label")
     config, data = train_vlm.Config(**settings), shapes()
-    model = train_vlm.build_model(config, train_vlm.load_encoder(config, FreshRun)[0], data)
+    model = train_vlm.build_model(
+        config, train_vlm.load_encoder(config, FreshRun)[0], config.decoder, data
+    )
     batch = data.vqa_batch("train", dist.shard(np.arange(BATCH)))
     if dist.rank == 0:
         batch.labels[0] = IGNORE

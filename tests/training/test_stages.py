@@ -52,7 +52,7 @@ def fresh(**settings):
 
     config = train_vlm.Config(**VLM_ARGS | dict(projector="mlp") | settings)
     encoder, encoder_weights = train_vlm.load_encoder(config, Fresh)
-    return train_vlm.build_model(config, encoder, shapes()), encoder_weights
+    return train_vlm.build_model(config, encoder, config.decoder, shapes()), encoder_weights
 
 
 # ---------------------------------------------------------------- which steps

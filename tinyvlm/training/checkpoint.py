@@ -36,8 +36,9 @@ class Damaged(UserError):
 # ---------------------------------------------------------------- writing
 
 
-def save_checkpoint(folder, *, kind, config, step, model, optimizers=(), **more):
-    """last.pt: format, kind ("clip" or "vlm"), config, step, weights, optimizers, and `more`.
+def save_checkpoint(folder, name="last.pt", *, kind, config, step, model, optimizers=(), **more):
+    """Into file `name`: format, kind ("clip", "vlm", "decoder"), config, step, weights, optimizers
+    and `more`.
 
     The same state gives the same bytes, however often the run was stopped on its way there. Wall
     time is therefore no part of it.
@@ -63,7 +64,7 @@ def save_checkpoint(folder, *, kind, config, step, model, optimizers=(), **more)
     )
     buffer = io.BytesIO()
     torch.save(normalize_for_pickle(content), buffer)
-    write_atomically(Path(folder) / "last.pt", sealed(buffer.getvalue()))
+    write_atomically(Path(folder) / name, sealed(buffer.getvalue()))
 
 
 def sealed(payload):

@@ -15,6 +15,7 @@ except ImportError:  # Windows has no such locks
     fcntl = None
 
 # What stands in the folder of a run that was finished, sampled and evaluated.
+OF_THE_RUN = ("last.pt", "language.pt", "times.json", "log.jsonl")
 OF_THE_END = (
     "metrics.json", "samples.png", "curves.png", "sample.png",
     "report.json", "report.md", "report.png",
@@ -121,7 +122,7 @@ def start_run(folder, config, step):
     Nothing is left of an older run, nor of what a finished one said. UserError if it is read-only.
     """
     try:
-        for name in OF_THE_END if step else ("last.pt", "times.json", "log.jsonl", *OF_THE_END):
+        for name in OF_THE_END if step else OF_THE_RUN + OF_THE_END:
             (folder / name).unlink(missing_ok=True)
         lines = [line for line in read_log(folder) if line["step"] <= step] if step else []
         text = "".join(json.dumps(line) + "\n" for line in lines)

@@ -38,6 +38,7 @@ class Run:
         self.config, self.kind = config, kind
         self.stack = contextlib.ExitStack()
         self.saved = None  # the checkpoint that the run goes on from
+        self.begins = 0  # the first step of a run that goes on from none
         self.clock = dict(seconds=0.0, image_seconds=0.0, images=0, wall=0.0)
 
     def __enter__(self):
@@ -87,7 +88,7 @@ class Run:
 
     @property
     def first_step(self):
-        return self.saved["step"] if self.saved else 0
+        return self.saved["step"] if self.saved else self.begins
 
     def finished_metrics(self):
         """What metrics.json holds, if the run that goes on has nothing left to do; else None."""
@@ -141,7 +142,7 @@ class Run:
         config, next_step = self.config, step + 1
         if self.dist.is_main and step == self.first_step:
             # From here on it is this run's folder: one that cannot even begin leaves it as it was.
-            files.start_run(self.folder, config, step)
+            files.start_run(self.folder, config, step if self.saved else 0)
         self.count_time(images)
         stopping = self.dist.any_rank(self.stop.caught is not None)
         mean = self.dist.all_reduce_sum(loss).item() / self.dist.size
