@@ -38,7 +38,8 @@ from tinyvlm.vision import VISION_ENCODERS
 class Config(TrainConfig):
     out: str = option("runs/clip", "folder for checkpoint, log, metrics and pictures")
     steps: int = option(900, "optimizer steps", min=1)
-    batch_size: int = option(64, "pictures (and captions) in a step", min=2)
+    batch_size: int = option(64, "pictures in a step", min=2)
+    captions: int = option(1, "captions of each picture, which say more or less", min=1, max=4)
     lr: float = option(2e-3, "AdamW's learning rate", min=0.0, max=1.0)
     warmup: int = option(50, "steps until the full learning rate", min=0)
     loss: str = option(
@@ -142,7 +143,7 @@ def duplicates_note(data, config):
     """How many captions of a batch the paper's loss could tell apart at best."""
     tokens = data.caption_batch("train", np.arange(config.batch_size)).tokens
     best = max_accuracy_with_duplicates(tokens)
-    return f"of {config.batch_size} captions {best:.1%} can be told apart; the loss: {config.loss}"
+    return f"of {len(tokens)} captions {best:.1%} can be told apart; the loss: {config.loss}"
 
 
 def validation_loss(model, data, config, items=256):

@@ -28,9 +28,10 @@ class NotEnoughItems(ValueError):
 
 @dataclass
 class CaptionBatch:
-    """pixels: uint8 (b, 3, H, W). tokens: (b, t) `[BOS] caption [EOS] [PAD]...`.
+    """pixels: uint8 (b, 3, H, W). tokens: (k b, t) `[BOS] caption [EOS] [PAD]...`, k captions of
+    picture 0, then k of picture 1 ...
 
-    is_match: bool (b, b), [i, j] = caption j is true of picture i.
+    is_match: bool (b, k b), [i, j] = caption j is true of picture i.
     """
 
     pixels: torch.Tensor

@@ -25,8 +25,8 @@ class FreshRun:
 
 
 def clip_step(dist):
-    """One step of CLIP: the model with its gradients, the loss."""
-    data = shapes()
+    """One step of CLIP, two captions a picture: the model with its gradients, the loss."""
+    data = shapes(captions=2)
     model = train_clip.build_model(train_clip.Config(**SMALL), data.tokenizer)
     batch = data.caption_batch("train", dist.shard(np.arange(BATCH)))
     ddp_model = dist.wrap_ddp(model)  # to be kept until backward has shared the gradients

@@ -39,8 +39,9 @@ class Shapes:
     variant: of VARIANTS. held_out: colour-shape pairs (of each colour) that training never shows.
     num_questions: questions about each picture in a conversation, the first num_blind of them asked
     without it; fewer where a row would have more than LONGEST_ROW tokens. detail: what training
-    captions say, see caption_phrases. language: of languages.CHOICES; with "both" each picture
-    draws one. ValueError where these do not go together.
+    captions say, see caption_phrases. captions: of each picture in a batch for CLIP, at most 4.
+    language: of languages.CHOICES; with "both" each picture draws one. ValueError where these do
+    not go together.
 
     What a split says and asks is in one language, the first; speaking(language) gives the others.
     """
@@ -56,11 +57,13 @@ class Shapes:
         num_questions=9,
         num_blind=1,
         detail="mixed",
+        captions=1,
         language="en",
     ):
         self.world = replace(VARIANTS[variant], held_out=held_out)
         self.name, self.seed, self.image_size, self.device = variant, seed, image_size, device
-        self.num_questions, self.num_blind, self.detail = num_questions, num_blind, detail
+        self.num_questions, self.num_blind = num_questions, num_blind
+        self.detail, self.captions = detail, captions
         self.grammars = grammars_of(language)
         self.languages = tuple(self.grammars)
         self.language, self.grammar = next(iter(self.grammars.items()))
@@ -135,8 +138,8 @@ class Shapes:
         """Pictures and captions, and which caption is true of which picture: CaptionBatch."""
         scenes, phrases = self.scenes_and_phrases(split, indices)
         speakers = Speakers(self.grammars, CounterRNG(self.seed, split, indices))
-        captions = speakers.say(lambda grammar: grammar.render_caption(phrases))
-        tokens = to_tokens(captions, start=(BOS,))
+        rendered = speakers.say(lambda grammar: grammar.render_caption(phrases), self.captions)
+        tokens = to_tokens(rendered, start=(BOS,))
         return CaptionBatch(
             pixels=render(self.world, scenes, self.image_size, self.device),
             tokens=self.to_device(tokens),
@@ -149,24 +152,30 @@ class Shapes:
         return self.to_device(truth.caption_truth(phrases, scenes.objects).T)
 
     def scenes_and_phrases(self, split, indices):
-        """The scenes of a batch, and what their captions say: Scenes, (b, m, 4)."""
+        """The scenes of a batch, and what their captions say, picture by picture: Scenes,
+        (b * captions, m, 4)."""
         scenes = sample(self.world, self.seed, split, indices)
-        return scenes, self.caption_phrases(scenes, CounterRNG(self.seed, split, indices))
+        phrases = self.caption_phrases(scenes, CounterRNG(self.seed, split, indices))
+        return scenes, phrases.reshape(-1, *phrases.shape[2:])
 
     def caption_phrases(self, scenes, rng):
-        """What the caption of each picture says of each object: noun phrases (b, m, 4).
+        """What the captions of each picture say of each object: noun phrases (b, captions, m, 4).
 
         detail "full" says size, colour and shape of all. "mixed" draws what is said: shapes alone,
-        colours and shapes, all three, or these and the places. (Shapes are the slowest to learn; a
-        caption that says nothing else makes them count.)
+        colours and shapes, all three, or these and the places, and of several captions each says
+        something else. (Shapes are the slowest to learn; a caption that says nothing else makes
+        them count.)
         """
+        phrases = np.repeat(scenes.objects[:, None], self.captions, 1)
         if self.detail == "full":
-            return truth.without(scenes.objects, PLACE)
-        phrases = scenes.objects.copy()
+            return truth.without(phrases, PLACE)
         level = rng.randint("detail", 8)
-        phrases[level < 3, :, COLOUR] = 0
-        phrases[level < 5, :, SIZE] = 0
-        phrases[level < 7, :, PLACE] = 0
+        first = (level[:, None] >= [3, 5, 7]).sum(1)  # 0 shapes alone .. 3 with the places
+        rank = rng.randint("other levels", 2**31, (4,))
+        rank[np.arange(len(rank)), first] = -1
+        said = rank.argsort(1)[:, : self.captions]  # (b, captions)
+        for least, column in ((1, COLOUR), (2, SIZE), (3, PLACE)):
+            phrases[said < least, :, column] = 0
         return phrases
 
     def vqa_batch(self, split, indices, with_pixels=True, pieces=True):

@@ -156,6 +156,32 @@ def test_captions_say_more_or_less_unless_full_detail_is_asked_for():
         assert {int((phrase > 0).sum()) for phrase in noun_phrases} == said
 
 
+@pytest.mark.parametrize("captions", [1, 2, 3, 4])
+@pytest.mark.parametrize("name", DATASETS)
+def test_several_captions_of_a_picture_say_different_things_all_of_them_true(name, captions):
+    data, one = make(name, captions=captions), make(name)
+    batch = data.caption_batch("train", np.arange(20))
+    assert torch.equal(batch.is_match, data.is_match("train", np.arange(20)))
+    assert batch.tokens.shape[0] == 20 * captions and batch.is_match.shape == (20, 20 * captions)
+    own = torch.eye(20, dtype=torch.bool).repeat_interleave(captions, 1)
+    assert batch.is_match[own].all() and not batch.is_match.all()
+    told = [data.tokenizer.decode(row) for row in batch.tokens.tolist()]
+    alone = one.caption_batch("train", np.arange(20))
+    for k, text in enumerate(one.tokenizer.decode(row) for row in alone.tokens.tolist()):
+        mine = told[k * captions : (k + 1) * captions]
+        assert mine[0] == text and len(set(mine)) == captions
+
+
+def test_of_three_captions_each_kind_is_as_frequent_as_it_should_be():
+    data = SHAPES(captions=3)
+    tokens = data.caption_batch("train", np.arange(800)).tokens.tolist()
+    said = [int((parse_caption(data.tokenizer.decode(row))[0] > 0).sum()) for row in tokens]
+    shares = np.bincount(said, minlength=5)[1:] / 800
+    # The first is shapes alone in 3 of 8, colours, too, in 2, all but places in 2, places in 1.
+    first = np.array([3, 2, 2, 1]) / 8
+    assert np.abs(shares - (first + (1 - first) * 2 / 3)).max() < 0.05
+
+
 def test_questions_as_people_type_them():
     data = SHAPES()
     for typed in ("What color is the circle?", "what colour is the  circle ?"):
