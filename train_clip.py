@@ -57,6 +57,9 @@ class Config(TrainConfig):
     text_dim: int = option(64, "width of the text encoder", min=8)
     text_depth: int = option(2, "blocks of the text encoder", min=1)
     text_heads: int = option(2, "attention heads of the text encoder", min=1)
+    pool_dim: int = option(
+        0, "width to which tokens are brought before their maximum is taken; 0: their own", min=0
+    )
     embed_dim: int = option(64, "width of the common space", min=2)
     eval_every: int = option(150, "steps between validations (and saves)", min=1)
     eval_items: int = option(1024, "test pictures for the cosines; 256 for retrieval", min=512)
@@ -124,7 +127,9 @@ def build_model(config, tokenizer):
     try:
         vision = make_encoder(encoder_of(config), config.seed)
         text = with_seed(lambda: text_encoder(**sizes), config.seed + 1)
-        return with_seed(lambda: CLIP(vision, text, config.embed_dim), config.seed + 2)
+        return with_seed(
+            lambda: CLIP(vision, text, config.embed_dim, config.pool_dim), config.seed + 2
+        )
     except ValueError as error:
         raise UserError(f"{error}; change the sizes")
 

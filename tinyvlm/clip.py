@@ -11,12 +11,17 @@ from tinyvlm.layers import Head
 
 class CLIP(nn.Module):
     """Vision encoder | text encoder -> one space; Radford et al., "Learning transferable visual
-    models from natural language supervision" (2021)."""
+    models from natural language supervision" (2021).
 
-    def __init__(self, vision, text, embed_dim):
+    pool_dim: the tokens are made so wide before their maximum is taken, for a maximum of few
+    numbers forgets what belongs to what; 0: the encoder's own pooled vector is read.
+    """
+
+    def __init__(self, vision, text, embed_dim, pool_dim=0):
         super().__init__()
         self.vision, self.text = vision, text
-        self.image_proj = Head(vision.pooled_dim, embed_dim, bias=False)
+        self.widen = nn.Linear(vision.dim, pool_dim) if pool_dim else None
+        self.image_proj = Head(pool_dim or vision.pooled_dim, embed_dim, bias=False)
         self.text_proj = Head(text.dim, embed_dim, bias=False)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
@@ -36,7 +41,12 @@ class CLIP(nn.Module):
 
     def encode_image(self, pixels):
         """(b, 3, H, W) -> unit vectors (b, embed_dim)."""
-        _, pooled = self.vision(pixels)  # (b, pooled_dim)
+        return self.embed_patches(*self.vision(pixels))
+
+    def embed_patches(self, tokens, pooled):
+        """What the encoder gives, (b, n, d) and (b, pooled_dim) -> unit vectors (b, embed_dim)."""
+        if self.widen is not None:
+            pooled = self.widen(tokens).amax(1)  # (b, pool_dim)
         return F.normalize(self.image_proj(pooled), dim=-1)  # (b, embed_dim)
 
     def encode_text(self, tokens):

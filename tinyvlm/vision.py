@@ -86,6 +86,17 @@ class StemViT(ViT):
         )
 
 
+class ConvViT(StemViT):
+    """The same with ConvNeXt blocks, and attention in the last block alone: what is near is seen
+    first, then who stands where. Dai et al., "CoAtNet" (2021)."""
+
+    def __init__(self, *, image_size=56, dim=64, depth=3, heads=2):
+        super().__init__(image_size=image_size, dim=dim, depth=1, heads=heads)
+        near = [ConvBlock(dim) for _ in range(depth - 1)]
+        self.blocks = nn.ModuleList([*near, *self.blocks])
+        self.apply(init_weights)
+
+
 class ConvNeXt(nn.Module):
     """A convolutional encoder on the same grid: a small stem, then ConvNeXt blocks; Liu (2022).
 
@@ -135,4 +146,4 @@ class ConvBlock(nn.Module):
         return x + self.mlp(self.norm(mixed))
 
 
-VISION_ENCODERS = {"vit": ViT, "stem": StemViT, "convnext": ConvNeXt}
+VISION_ENCODERS = {"vit": ViT, "stem": StemViT, "convvit": ConvViT, "convnext": ConvNeXt}

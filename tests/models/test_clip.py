@@ -29,6 +29,18 @@ def test_clip_starts_as_it_should():
     assert every_parameter_learns(model, loss) == []
 
 
+def test_tokens_may_be_widened_before_their_maximum():
+    small, batch = small_clip(), shapes().caption_batch("train", np.arange(8))
+    model = CLIP(small.vision, small.text, embed_dim=12, pool_dim=40)
+    image, text, scale = model(batch.pixels, batch.tokens)
+    assert image.shape == text.shape == (8, 12)
+    assert every_parameter_learns(model, LOSSES["clip"](image, text, scale)) == []
+    tokens, pooled = model.vision(batch.pixels)
+    wide = (tokens @ model.widen.weight.T + model.widen.bias).amax(1)
+    by_hand = F.normalize(wide @ model.image_proj.weight.T, dim=-1)
+    assert torch.allclose(model.embed_patches(tokens, pooled), by_hand, atol=1e-6)
+
+
 def test_the_temperature_is_capped_and_its_gradient_lives_on():
     model = small_clip()
     model.logit_scale.data.fill_(9.0)

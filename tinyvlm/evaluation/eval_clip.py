@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from data.batch import NotEnoughItems
 from tinyvlm.evaluation import metrics
@@ -215,5 +214,5 @@ def grad_x_input(model, pixels, text):
     |gradient x patch token|, see predictor.py.
     """
     tokens, pooled = model.vision(pixels)
-    cosine = F.normalize(model.image_proj(pooled), dim=-1) * text
+    cosine = model.embed_patches(tokens, pooled) * text
     return saliency_of(cosine.sum(), tokens)
