@@ -70,12 +70,12 @@ def main(config):
     config = validate_config(config)
     with Run(config, "clip") as run:
         # 1. Data and model, fresh or from where the run goes on.
-        data = open_dataset(config, config.image_size, run.device, run.saved)
+        data = open_dataset(config, config.image_size, run.device, run.start)
         model = build_model(config, data.tokenizer).to(run.device)
         if (metrics := run.finished_metrics()) is not None:
             return metrics
-        if run.saved:
-            load_weights(model, run.saved["model"], run.folder / "last.pt")
+        if run.start:
+            load_weights(model, run.start["model"], run.start_path)
         optimizers = configure_optimizers(model, config.lr, config.muon_lr, config.weight_decay)
         run.load_optimizers(optimizers)
         run.describe(model, optimizers)

@@ -86,23 +86,23 @@ class Config(TrainConfig):
 
 def main(config):
     """Train, test, save: returns what metrics.json holds ({} in all but the first process)."""
-    config, stages = check_settings(config)
+    config = check_settings(config)
     with Run(config, "vlm") as run:
+        stages = stages_of(config, run.plan[0][1])
         # 1. Data and model, fresh or from where the run goes on.
         encoder, encoder_weights = load_encoder(config, run)
-        data = open_dataset(config, encoder["image_size"], run.device, run.saved)
+        data = open_dataset(config, encoder["image_size"], run.device, run.start)
         decoder, decoder_weights = load_decoder(config, run, data.tokenizer.words)
         model = build_model(config, encoder, decoder, data).to(run.device)
         if (metrics := run.finished_metrics()) is not None:
             return metrics
-        if run.saved:
-            load_weights(model, run.saved["model"], run.folder / "last.pt")
-        else:
-            run.begins = stages[0].first
-            if encoder_weights is not None:
-                load_weights(model.vision, encoder_weights, config.clip)
-            if decoder_weights is not None:
-                load_weights(model.decoder, decoder_weights, config.decoder)
+        run.begins = stages[0].first
+        if run.start:
+            load_weights(model, run.start["model"], run.start_path)
+        if encoder_weights is not None:
+            load_weights(model.vision, encoder_weights, config.clip)
+        if decoder_weights is not None:
+            load_weights(model.decoder, decoder_weights, config.decoder)
         check_patterns(model, stages)
         run.say(f"{model.projector.num_tokens} image tokens, projector {config.projector}")
         state = dict(encoder=encoder, decoder=decoder, words=data.tokenizer.words)
@@ -145,21 +145,28 @@ def main(config):
 
 
 def check_settings(config):
-    """The config, complete, and its stages. UserError if the settings make no sense."""
+    """The config, complete. UserError if the settings make no sense."""
     config = validate_config(config)
     config = dataclasses.replace(config, out=config.out or f"runs/vlm-{config.projector}")
     if config.num_blind >= config.num_questions:
         hint = "give more --num-questions or --num-blind 0"
         raise UserError(f"--num-blind {config.num_blind} leaves no question with a picture; {hint}")
-    stages = parse_stages(config)
+    stages = stages_of(config, config.steps)
     left_out = [f"train_{name}" for name in STAGES if name not in [s.name for s in stages]]
     refuse_unused(config, left_out, f"with --stages {config.stages}")
+    if config.init:
+        refuse_unused(config, ["clip", "encoder_init"], "with --init, which brings its encoder")
     if config.encoder_init == "random":
         refuse_unused(config, ["clip"], "with --encoder-init random")
     else:
         names = ["encoder", "encoder_dim", "encoder_depth", "encoder_heads", "image_size"]
         refuse_unused(config, names, "but with --encoder-init random (CLIP has its own)")
-    return config, check_decoder(config, stages)
+    return config
+
+
+def stages_of(config, begun_for):
+    """The stages of a run that was begun for so many steps."""
+    return check_decoder(config, parse_stages(config, begun_for))
 
 
 def begin_stage(run, model, stage, step):

@@ -21,7 +21,7 @@ BATCH = 8
 class FreshRun:
     """A run that goes on from no checkpoint."""
 
-    saved = None
+    start = None
 
 
 def clip_step(dist):

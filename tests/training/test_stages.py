@@ -48,7 +48,7 @@ def fresh(**settings):
     """A model as a run with these settings begins with, and the weights of its encoder."""
 
     class Fresh:
-        saved = None
+        start = None
 
     config = train_vlm.Config(**VLM_ARGS | dict(projector="mlp") | settings)
     encoder, encoder_weights = train_vlm.load_encoder(config, Fresh)
@@ -61,7 +61,7 @@ def fresh(**settings):
 @pytest.mark.quick
 def test_the_stages_share_all_steps_in_order():
     config = train_vlm.Config(steps=100, shares="0.43,0.07,0.5")
-    stages = parse_stages(config)
+    stages = parse_stages(config, 100)
     assert [(s.name, s.first, s.end) for s in stages] == [
         ("language", 0, 43),
         ("align", 43, 50),
@@ -90,7 +90,7 @@ def test_objects_come_in_pieces_in_the_last_two_fifths_of_the_language_stage(tmp
 def test_stages_may_be_left_out_and_train_several_patterns():
     settings = dict(stages="align, instruct", shares="0.2,0.8")
     settings["train_instruct"] = "decoder.*, vision.*"
-    one, other = parse_stages(train_vlm.Config(steps=10, **settings))
+    one, other = parse_stages(train_vlm.Config(steps=10, **settings), 10)
     assert (one.name, one.first, one.end) == ("align", 0, 2)
     assert (other.end, other.trained) == (10, ["decoder.*", "vision.*"])
 
@@ -111,7 +111,8 @@ def test_stages_may_be_left_out_and_train_several_patterns():
 )
 def test_stages_that_make_no_sense_are_refused(settings, named):
     with pytest.raises(UserError, match=named):
-        parse_stages(train_vlm.Config(**settings))
+        config = train_vlm.Config(**settings)
+        parse_stages(config, config.steps)
 
 
 # ---------------------------------------------------------------- what is trained

@@ -23,7 +23,7 @@ from tinyvlm.training.optim import describe_optimizers
 
 # What a run that goes on may change.
 MAY_DIFFER = (
-    "out", "resume", "overwrite", "device", "log_every", "eval_every", "eval_items", "clip",
+    "out", "resume", "overwrite", "device", "log_every", "eval_every", "eval_items", "clip", "init",
 )  # fmt: skip
 
 
@@ -38,7 +38,10 @@ class Run:
         self.config, self.kind = config, kind
         self.stack = contextlib.ExitStack()
         self.saved = None  # the checkpoint that the run goes on from
+        self.start = None  # the same, or the one whose weights it begins with (--init)
+        self.start_path = config.init
         self.begins = 0  # the first step of a run that goes on from none
+        self.plan = [[0, config.steps]]  # from which step on how many steps were planned
         self.clock = dict(seconds=0.0, image_seconds=0.0, images=0, wall=0.0)
 
     def __enter__(self):
@@ -61,11 +64,18 @@ class Run:
         if config.resume and config.overwrite:
             raise UserError("--resume goes on and --overwrite begins anew; give one of them")
         if config.resume:
-            self.saved = load_checkpoint(path, self.kind)
-            other = differences(config, self.saved["config"], path, MAY_DIFFER)
+            self.saved = self.start = load_checkpoint(path, self.kind)
+            self.start_path = path
+            planned = self.saved["config"]["steps"]
+            may_differ = MAY_DIFFER + ("steps",) * (config.steps > planned)
+            other = differences(config, self.saved["config"], path, may_differ)
             if other:
                 what = f"{path} was trained with other settings ({'; '.join(other)})"
                 raise UserError(f"{what}; give the same, or begin anew with --overwrite")
+            self.plan = self.saved.get("plan", [[0, planned]])
+            if config.steps > planned:
+                self.plan = [*self.plan, [self.first_step, config.steps]]
+                self.say(f"note: {describe_plan(self.plan)}")
             times = files.read_json(self.folder / "times.json")
             if not times:
                 self.say(f"note: {self.folder}/times.json is missing; times count from here")
@@ -74,6 +84,12 @@ class Run:
             what = f"{self.folder} holds {self.describe_older_run(path)}"
             hint = "name another --out, or go on with --resume, or replace it with --overwrite"
             raise UserError(f"{what}; {hint}")
+        if config.init and not self.saved:
+            self.start = load_checkpoint(config.init, self.kind)
+            held_out = self.start["config"]["held_out"]
+            if held_out != config.held_out:
+                what = f"--held-out is {config.held_out}, {config.init} has {held_out}"
+                raise UserError(f"{what}; give the same")
 
     def describe_older_run(self, path):
         """The run in the folder, by the settings that it does not share with this one."""
@@ -179,7 +195,7 @@ class Run:
         files.write_json(self.folder / "times.json", {k: round(v, 2) for k, v in times.items()})
         save_checkpoint(
             self.folder, kind=self.kind, config=self.config, step=step,
-            model=model, optimizers=optimizers, **extra_state,
+            model=model, optimizers=optimizers, plan=self.plan, **extra_state,
         )  # fmt: skip
 
     # ------------------------------------------------------------ the end
@@ -193,8 +209,16 @@ class Run:
         result = {name: round(value, 1) for name, value in result.items()} | numbers
         files.write_json(self.folder / "metrics.json", result)
         times = f"{wall:.0f} s, of which {clock['seconds']:.0f} s of training, {rate:.0f} images/s"
+        if len(self.plan) > 1:
+            print(describe_plan(self.plan))
         print(f"{times}; {self.folder}/samples.png and curves.png show what it learned")
         return result
+
+
+def describe_plan(plan):
+    """What the schedule of a run did that went on with more steps than it was begun for."""
+    parts = [f"from step {first} on for {steps} steps" for first, steps in plan]
+    return f"the learning rate was planned {', '.join(parts)}"
 
 
 def step_seed(seed, step, rank):

@@ -12,10 +12,10 @@ LANGUAGE_FILE = "language.pt"  # the decoder as the language stage left it
 def load_encoder(config, run):
     """The encoder's kind and sizes, and its weights: from the CLIP checkpoint, or None.
 
-    None: they are random, or those of the checkpoint that the run goes on from.
+    None: they are random, or those of the checkpoint that the run starts from.
     """
-    if run.saved:
-        return run.saved["encoder"], None
+    if run.start:
+        return run.start["encoder"], None
     if config.encoder_init == "random":
         return encoder_of(config), None
     saved = load_checkpoint(config.clip, "clip")
@@ -54,7 +54,7 @@ def check_decoder(config, stages):
     """
     if not is_taken(config):
         return stages
-    refuse_unused(config, ["train_language"], f"with --decoder {config.decoder}")
+    refuse_unused(config, ["train_language", "init"], f"with --decoder {config.decoder}")
     left = [stage for stage in stages if not stage.text_only]
     if not left or stages[len(stages) - len(left) :] != left:
         hint = "let it be the first of several --stages, or leave it out"
@@ -65,12 +65,12 @@ def check_decoder(config, stages):
 def load_decoder(config, run, words):
     """The decoder's kind, and its weights: from the run that --decoder names, or None.
 
-    None: they are random, or those of the checkpoint that the run goes on from. Of a run's folder
+    None: they are random, or those of the checkpoint that the run starts from. Of a run's folder
     it is the decoder that the language stage left, or else the one of last.pt. UserError if it was
     trained from another seed, in another world or language, or with other sizes.
     """
-    if run.saved:
-        return run.saved.get("decoder", run.saved["config"]["decoder"]), None
+    if run.start:
+        return run.start.get("decoder", run.start["config"]["decoder"]), None
     if not is_taken(config):
         return config.decoder, None
     path = config.decoder

@@ -16,6 +16,9 @@ class TrainConfig:
     out: str = option("", "folder for the checkpoint, the log, the metrics and the pictures")
     resume: bool = option(False, "go on from the last checkpoint in --out")
     overwrite: bool = option(False, "replace the run that is in --out")
+    init: str = option(
+        "", "a run (or its checkpoint) whose weights this one begins with; if empty none"
+    )
     seed: int = option(0, "seed of the weights and of the training pictures", min=0, max=2**31)
     device: str = option("auto", "auto, cpu, mps (Apple's), cuda or cuda:N")
     dataset: str = option(

@@ -33,8 +33,9 @@ class Stage:
         return lr_schedule(step - self.first, self.end - self.first, warmup)
 
 
-def parse_stages(config):
-    """The stages of a run: [Stage]. UserError if the settings make no sense."""
+def parse_stages(config, begun_for):
+    """The stages of a run that was begun for so many steps: [Stage]; if it has more by now, they
+    are the last stage's. UserError if the settings make no sense."""
     names = [name.strip() for name in config.stages.split(",")]
     shares = config.shares.split(",")
     for name in names:
@@ -48,12 +49,13 @@ def parse_stages(config):
     if not fits:
         what = f"--shares {config.shares} does not fit --stages {config.stages}"
         raise UserError(f"{what}; give one positive share a stage, 1 in all")
-    ends = [round(config.steps * sum(shares[: k + 1])) for k in range(len(names))]
+    ends = [round(begun_for * sum(shares[: k + 1])) for k in range(len(names))]
+    ends[-1] = config.steps
     firsts = [0, *ends[:-1]]
     for name, first, end in zip(names, firsts, ends, strict=True):
         if first == end:
             hint = "give more --steps, or it a larger share"
-            raise UserError(f"stage {name} gets none of {config.steps} steps; {hint}")
+            raise UserError(f"stage {name} gets none of {begun_for} steps; {hint}")
     patterns = [getattr(config, f"train_{n}").replace(" ", "").split(",") for n in names]
     return [Stage(*row) for row in zip(names, firsts, ends, patterns, strict=True)]
 
