@@ -40,6 +40,9 @@ class Config(TrainConfig):
     steps: int = option(900, "optimizer steps", min=1)
     batch_size: int = option(64, "pictures in a step", min=2)
     captions: int = option(1, "captions of each picture, which say more or less", min=1, max=4)
+    micro_batch: int = option(
+        0, "pictures at a time, for batches that do not fit into memory; 0: all", min=0
+    )
     lr: float = option(2e-3, "AdamW's learning rate", min=0.0, max=1.0)
     warmup: int = option(50, "steps until the full learning rate", min=0)
     loss: str = option(
@@ -89,7 +92,7 @@ def main(config):
             indices = step * config.batch_size + np.arange(config.batch_size)
             batch = data.caption_batch("train", run.dist.shard(indices))
             with autocast(run.device):
-                image, text, scale = ddp_model(batch.pixels, batch.tokens)
+                image, text, scale = ddp_model(batch.pixels, batch.tokens, config.micro_batch)
             # The loss is that of the whole batch, whichever process its pictures are in.
             image = run.dist.all_gather_with_grad(image.float())
             text = run.dist.all_gather_with_grad(text.float())

@@ -30,7 +30,7 @@ def clip_step(dist):
     model = train_clip.build_model(train_clip.Config(**SMALL), data.tokenizer)
     batch = data.caption_batch("train", dist.shard(np.arange(BATCH)))
     ddp_model = dist.wrap_ddp(model)  # to be kept until backward has shared the gradients
-    image, text, scale = ddp_model(batch.pixels, batch.tokens)
+    image, text, scale = ddp_model(batch.pixels, batch.tokens, 2)  # in micro-batches
     image, text = dist.all_gather_with_grad(image), dist.all_gather_with_grad(text)
     is_match = data.is_match("train", np.arange(BATCH))
     loss = LOSSES["masked_clip"](image, text, scale, None, is_match)

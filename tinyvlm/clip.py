@@ -5,6 +5,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from tinyvlm.layers import Head
 
@@ -35,9 +36,27 @@ class CLIP(nn.Module):
         """Cap the parameter and not its use, so that its gradient never dies."""
         self.logit_scale.clamp_(max=math.log(100))
 
-    def forward(self, pixels, tokens):
-        """What a training step needs: image and text vectors (b, embed_dim) each, and the scale."""
-        return self.encode_image(pixels), self.encode_text(tokens), self.scale
+    def forward(self, pixels, tokens, micro_batch=0):
+        """What a training step needs: image vectors (b, embed_dim), text vectors (k b, embed_dim)
+        and the scale.
+
+        micro_batch: so many pictures at a time, whose activations are forgotten and computed again
+        for the gradient, so that the memory is that of a small batch and the loss that of a large
+        one; GradCache, Gao et al. (2021). 0: all at once.
+        """
+        if not micro_batch:
+            return *self.encode_both(pixels, tokens), self.scale
+        pieces = zip(
+            pixels.split(micro_batch),
+            tokens.split(micro_batch * len(tokens) // len(pixels)),
+            strict=True,
+        )
+        pairs = [checkpoint(self.encode_both, *piece, use_reentrant=False) for piece in pieces]
+        image, text = (torch.cat(vectors) for vectors in zip(*pairs, strict=True))
+        return image, text, self.scale
+
+    def encode_both(self, pixels, tokens):
+        return self.encode_image(pixels), self.encode_text(tokens)
 
     def encode_image(self, pixels):
         """(b, 3, H, W) -> unit vectors (b, embed_dim)."""

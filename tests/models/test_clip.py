@@ -66,6 +66,26 @@ def test_a_batch_of_one_works_and_equals_its_row():
     assert torch.allclose(model.encode_text(batch.tokens[:1]), text[:1], atol=1e-5)
 
 
+@pytest.mark.parametrize("micro_batch", [1, 3, 8, 20])
+def test_micro_batches_give_the_gradients_of_the_batch_in_one_piece(micro_batch):
+    model, batch = small_clip(), shapes(captions=2).caption_batch("train", np.arange(8))
+    gradients, saved = [], []
+
+    def keep(tensor):
+        saved[-1] += tensor.numel()
+        return tensor
+
+    for size in (0, micro_batch):
+        saved.append(0)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            image, text, scale = model(batch.pixels, batch.tokens, size)
+        loss = LOSSES["masked_clip"](image, text, scale, None, batch.is_match)
+        gradients.append(torch.autograd.grad(loss, list(model.parameters())))
+    for one, other in zip(*gradients, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+    assert saved[1] < 0.05 * saved[0]  # nothing of the towers is kept
+
+
 class Wide(nn.Module):
     """An encoder whose pooled vector is wider than its tokens."""
 
