@@ -15,11 +15,12 @@ train() {  # folder, then the command
 train clip train_clip.py
 train clip-1 train_clip.py --seed 1
 train clip-2 train_clip.py --seed 2
-for projector in qformer pixelshuffle mlp label linear; do
-    train "vlm-$projector" train_vlm.py --projector "$projector"
+train vlm-qformer train_vlm.py
+for projector in pixelshuffle mlp linear label; do  # the language stage is the same for all
+    train "vlm-$projector" train_vlm.py --projector "$projector" --decoder runs/vlm-qformer
 done
 for seed in 1 2; do
-    train "vlm-mlp-$seed" train_vlm.py --projector mlp --seed "$seed" --clip "runs/clip-$seed"
+    train "vlm-qformer-$seed" train_vlm.py --seed "$seed" --clip "runs/clip-$seed"
 done
 train clip-full train_clip.py --dataset shapes-full
 train vlm-full train_vlm.py --dataset shapes-full --clip runs/clip-full

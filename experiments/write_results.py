@@ -51,6 +51,7 @@ PROJECTORS = dict(
     label="`label`: classify, then talk (label bottleneck)",
     linear="`linear`: one matrix (LLaVA)",
     mlp="`mlp`: two layers (LLaVA-1.5)",
+    pixelshuffle="`pixelshuffle`: two layers, 49 tokens",
     qformer="`qformer`: 32 queries (BLIP-2)",
 )
 
@@ -87,17 +88,19 @@ def prose(text):
 
 
 def results_page(results):
-    older = results["vlm"] | {"qformer, shapes-full": [results["vlm_full"]]}
-    text = ["# What was measured", "", *prose(results["about_today"]), *vlm_table(results["today"])]
-    text += ["## With older, plainer questions", "", *prose(results["setting"])]
-    text += [*clip_table(results), *vlm_table(older), *prose(results["notes"])]
+    measured = results["vlm"]
+    projectors = {name: measured[name] for name in PROJECTORS}
+    others = {name: runs for name, runs in measured.items() if name not in PROJECTORS}
+    text = ["# What was measured", "", *prose(results["setting"]), *clip_table(results)]
+    text += [*prose(results["projectors"]), *vlm_table(projectors)]
+    text += ["## Other worlds, other languages", "", *prose(results["others"]), *vlm_table(others)]
     text += ["## What the label bottleneck invents", "", *prose(results["naive"])]
     intervals = lambda run, key: with_interval(*(run[key + b] for b in ("", "_low", "_high")))  # noqa: E731
     rows = [
-        [name] + [intervals(runs[0], key) for runs in results["vlm"].values()]
+        [name] + [intervals(runs[0], key) for runs in projectors.values()]
         for name, key in NAIVE_ROWS
     ]
-    text += table(["seed 0, 95 % intervals", *results["vlm"]], rows)
+    text += table(["seed 0, 95 % intervals", *projectors], rows)
     text += ["## Pairs never seen together", "", *prose(results["held_out"])]
     rows = [
         [name] + [with_interval(*scores[key]) for scores in results["where_from"].values()]
@@ -123,7 +126,8 @@ def clip_table(results):
 
 def vlm_table(columns):
     """columns: {name: [numbers of a run, for each seed]}."""
-    blind, chance = columns["qformer"][0], f"{sum(CHANCE.values()) / len(CHANCE):.3f}"
+    blind = columns.get("qformer", next(iter(columns.values())))[0]
+    chance = f"{sum(CHANCE.values()) / len(CHANCE):.3f}"
 
     def row(name, key, no_picture="", by_chance="", digits=3, unit=""):
         cells = [over_seeds(runs, key, digits) + unit for runs in columns.values()]
