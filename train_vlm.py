@@ -34,7 +34,13 @@ from tinyvlm.training.distributed import autocast
 from tinyvlm.training.files import read_log
 from tinyvlm.training.loop import Run
 from tinyvlm.training.optim import backward_and_step, configure_optimizers, freeze, set_lr
-from tinyvlm.training.parts import check_decoder, keep_language, load_decoder, load_encoder
+from tinyvlm.training.parts import (
+    check_decoder,
+    keep_language,
+    load_decoder,
+    load_encoder,
+    load_start,
+)
 from tinyvlm.training.settings import (
     TrainConfig,
     make_encoder,
@@ -88,8 +94,8 @@ def main(config):
     """Train, test, save: returns what metrics.json holds ({} in all but the first process)."""
     config = check_settings(config)
     with Run(config, "vlm") as run:
-        stages = stages_of(config, run.plan[0][1])
         # 1. Data and model, fresh or from where the run goes on.
+        stages = stages_of(config, run.plan[0][1])
         encoder, encoder_weights = load_encoder(config, run)
         data = open_dataset(config, encoder["image_size"], run.device, run.start)
         decoder, decoder_weights = load_decoder(config, run, data.tokenizer.words)
@@ -97,12 +103,7 @@ def main(config):
         if (metrics := run.finished_metrics()) is not None:
             return metrics
         run.begins = stages[0].first
-        if run.start:
-            load_weights(model, run.start["model"], run.start_path)
-        if encoder_weights is not None:
-            load_weights(model.vision, encoder_weights, config.clip)
-        if decoder_weights is not None:
-            load_weights(model.decoder, decoder_weights, config.decoder)
+        load_start(model, run, encoder_weights, decoder_weights)
         check_patterns(model, stages)
         run.say(f"{model.projector.num_tokens} image tokens, projector {config.projector}")
         state = dict(encoder=encoder, decoder=decoder, words=data.tokenizer.words)
@@ -123,8 +124,7 @@ def main(config):
             loss = losses.sum() * run.dist.size / words + aux_loss
             backward_and_step(optimizers, model, loss, step)
             run.after_step(
-                step, loss, model=model, optimizers=optimizers,
-                extra_state=state,
+                step, loss, model=model, optimizers=optimizers, extra_state=state,
                 images=0 if stage.text_only else config.batch_size,
                 validate=partial(validate_stage, model, data, stage), stage=stage.name,
             )  # fmt: skip

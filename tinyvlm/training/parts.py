@@ -1,7 +1,12 @@
 """What a VLM takes from other runs: CLIP's encoder, and a decoder that has learned to read."""
 
 from tinyvlm.decoders import DECODERS
-from tinyvlm.training.checkpoint import checkpoint_file, load_checkpoint, save_checkpoint
+from tinyvlm.training.checkpoint import (
+    checkpoint_file,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+)
 from tinyvlm.training.config import UserError, refuse_unused
 from tinyvlm.training.files import is_folder
 from tinyvlm.training.settings import encoder_of
@@ -27,6 +32,16 @@ def load_encoder(config, run):
         hint = f"for one of this data set: python train_clip.py --dataset {config.dataset}"
         run.say(f"note: the encoder of {config.clip} knows {clip['dataset']}; {hint}")
     return saved["encoder"], part_of(saved["model"], "vision.")
+
+
+def load_start(model, run, encoder_weights, decoder_weights):
+    """Give a fresh VLM the weights that its run starts from, where they are not random."""
+    if run.start:
+        load_weights(model, run.start["model"], run.start_path)
+    if encoder_weights is not None:
+        load_weights(model.vision, encoder_weights, run.config.clip)
+    if decoder_weights is not None:
+        load_weights(model.decoder, decoder_weights, run.config.decoder)
 
 
 def part_of(weights, prefix):
