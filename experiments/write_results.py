@@ -69,6 +69,10 @@ def over_seeds(runs, key, digits=3):
     return f"{shown} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
+def seeds_of(runs):
+    return "seed 0" if len(runs) == 1 else f"mean of {len(runs)} seeds"
+
+
 def with_interval(value, low, high):
     return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
@@ -120,7 +124,7 @@ def clip_table(results):
         [name, over_seeds(clip, key), target, over_seeds(full, key)]
         for name, key, target in CLIP_ROWS
     ]
-    seeds = f"{len(clip)} seeds: mean (lowest to highest)"
+    seeds = seeds_of(clip) + (": mean (lowest to highest)" if len(clip) > 1 else "")
     return table(["`python train_clip.py`", seeds, "target", "`--dataset shapes-full`"], rows)
 
 
@@ -184,7 +188,7 @@ def readme_table(results):
     minutes = sum(run["seconds"] for run in clip) / len(clip) / 60
     mean = {key: sum(run[key] for run in clip) / len(clip) for _, key, _ in CLIP_ROWS}
     text = (
-        f"CLIP, {minutes:.0f} minutes, mean of {len(clip)} seeds: cosine"
+        f"CLIP, {minutes:.0f} minutes, {seeds_of(clip)}: cosine"
         f" {mean['matched_cosine']:.2f} for a picture and its caption,"
         f" {mean['mismatched_cosine']:.2f} for a false one; zero-shot"
         f" {mean['zero_shot']:.3f} of 64 classes; R@1 of 256 {mean['r_at_1']:.3f}. Then the VLM:"
