@@ -36,6 +36,7 @@ from tinyvlm.training.loop import Run
 from tinyvlm.training.optim import backward_and_step, configure_optimizers, freeze, set_lr
 from tinyvlm.training.parts import (
     check_decoder,
+    decoder_kind,
     keep_language,
     load_decoder,
     load_encoder,
@@ -214,8 +215,7 @@ def load_model(saved, path, device):
     and its data set. UserError if they do not fit this code."""
     config = config_from(Config, saved["config"], path)
     data = open_dataset(config, saved["encoder"]["image_size"], device, saved)
-    decoder = saved.get("decoder", config.decoder)
-    model = build_model(config, saved["encoder"], decoder, data)
+    model = build_model(config, saved["encoder"], decoder_kind(saved), data)
     load_weights(model, saved["model"], path)
     return model.to(device).eval(), config, data
 

@@ -52,6 +52,9 @@ VLM_ARGS = dict(
 )
 
 
+RANDOM_ENCODER = dict(encoder_init="random", encoder_dim=16, encoder_depth=1, encoder_heads=1)
+
+
 # ---------------------------------------------------------------- scripts
 
 
@@ -101,6 +104,17 @@ def skip_test_phase(monkeypatch):
         monkeypatch.setattr(script, "draw_samples", lambda *_: None)
         monkeypatch.setattr(script.plots, "curves", lambda *_: None)
         monkeypatch.setattr(script, "validate", lambda *_: {})
+
+
+def stop_after(monkeypatch, script, number):
+    """Runs are stopped, in good order, once `number` steps are done."""
+    after_step = script.Run.after_step
+
+    def stopping(self, step, *arguments, **settings):
+        self.stop.caught = 15 if step + 1 == number else None
+        return after_step(self, step, *arguments, **settings)
+
+    monkeypatch.setattr(script.Run, "after_step", stopping)
 
 
 def weights(folder):

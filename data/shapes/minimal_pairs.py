@@ -98,7 +98,7 @@ def sample_premise_pairs(world, seed, split, number):
     parts = []
     for turn, (family, denial) in enumerate(kinds):
         each = number // len(kinds) + (turn < number % len(kinds))
-        for pairs in (32 * each, 512 * each, max(512 * each, 8192)):  # some are rare
+        for pairs in sorted({32 * each, 512 * each, 8192}):  # some are rare
             found = pair_questions(world, seed, split, family, np.arange(pairs), denial)
             if len(found.indices) >= each:
                 break

@@ -1,7 +1,8 @@
 """--resume with more --steps, and --init: what a run starts from."""
 
 import pytest
-from helpers import CLIP_ARGS, VLM_ARGS, same_weights, skip_test_phase, weights
+from helpers import CLIP_ARGS, VLM_ARGS, same_weights, skip_test_phase, stop_after, weights
+from helpers import RANDOM_ENCODER as RANDOM
 
 import train_clip
 import train_vlm
@@ -9,7 +10,6 @@ from tinyvlm.training import files
 from tinyvlm.training.checkpoint import load_checkpoint
 from tinyvlm.training.config import Stopped, UserError
 
-RANDOM = dict(encoder_init="random", encoder_dim=16, encoder_depth=1, encoder_heads=1)
 SETTINGS = {train_clip: CLIP_ARGS, train_vlm: VLM_ARGS | RANDOM | dict(projector="mlp")}
 scripts = pytest.mark.parametrize("script", [train_clip, train_vlm])
 
@@ -26,17 +26,6 @@ def train(script, out, **settings):
 def from_init(script):
     """Settings that go with --init, which brings the encoder: nothing is said of a random one."""
     return {name: getattr(script.Config(), name) for name in RANDOM if script is train_vlm}
-
-
-def stop_after(monkeypatch, script, number):
-    """Runs are stopped, in good order, once `number` steps are done."""
-    after_step = script.Run.after_step
-
-    def stopping(self, step, *arguments, **settings):
-        self.stop.caught = 15 if step + 1 == number else None
-        return after_step(self, step, *arguments, **settings)
-
-    monkeypatch.setattr(script.Run, "after_step", stopping)
 
 
 # ---------------------------------------------------------------- more steps

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from helpers import (
     CLIP_ARGS,
+    RANDOM_ENCODER,
     VLM_ARGS,
     command,
     flags,
@@ -30,11 +31,10 @@ from tinyvlm.training.interrupts import GracefulStop
 from tinyvlm.training.loop import Run, step_seed
 from tinyvlm.training.settings import with_seed
 
-SMALL_ENCODER = dict(encoder_init="random", encoder_dim=16, encoder_depth=1, encoder_heads=1)
 SETTINGS = {
     train_clip: CLIP_ARGS | dict(steps=3, eval_every=99),
     train_vlm: VLM_ARGS
-    | SMALL_ENCODER
+    | RANDOM_ENCODER
     | dict(steps=4, eval_every=99, projector="mlp", shares="0.5,0.25,0.25"),
 }
 REAL_VALIDATE = {script: script.validate for script in SETTINGS}

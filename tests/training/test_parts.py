@@ -1,15 +1,14 @@
 """--decoder FOLDER: the language stage of another run, instead of one's own."""
 
 import pytest
-from helpers import CLIP_ARGS, VLM_ARGS, same_weights, skip_test_phase, weights
+from helpers import CLIP_ARGS, VLM_ARGS, same_weights, skip_test_phase, stop_after, weights
+from helpers import RANDOM_ENCODER as RANDOM
 
 import train_clip
 import train_vlm
 from tinyvlm.training import files, parts
 from tinyvlm.training.checkpoint import load_checkpoint
 from tinyvlm.training.config import Stopped, UserError
-
-RANDOM = dict(encoder_init="random", encoder_dim=16, encoder_depth=1, encoder_heads=1)
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +55,7 @@ def test_a_run_that_takes_it_is_resumed_without_it(whole, tmp_path, monkeypatch)
     taken = dict(decoder=str(whole["linear"]), eval_every=1)
     stopped = tmp_path / "stopped"
     with monkeypatch.context() as patch:
-        patch.setattr(train_vlm.Run, "after_step", stop_at(4))
+        stop_after(patch, train_vlm, 4)
         with pytest.raises(Stopped):
             train(stopped, **taken)
     monkeypatch.setattr(parts, "LANGUAGE_FILE", "gone.pt")
@@ -64,23 +63,12 @@ def test_a_run_that_takes_it_is_resumed_without_it(whole, tmp_path, monkeypatch)
     assert same_weights(stopped, whole["mlp"])
 
 
-def stop_at(number):
-    """Run.after_step that stops the run, in good order, once `number` steps are done."""
-    after_step = train_vlm.Run.after_step
-
-    def stopping(self, step, *arguments, **settings):
-        self.stop.caught = 15 if step + 1 == number else None
-        return after_step(self, step, *arguments, **settings)
-
-    return stopping
-
-
 @pytest.mark.parametrize("stop", [3, 4])
 def test_a_run_that_was_stopped_leaves_its_language_stage_all_the_same(
     whole, tmp_path, monkeypatch, stop
 ):
     with monkeypatch.context() as patch:
-        patch.setattr(train_vlm.Run, "after_step", stop_at(stop))
+        stop_after(patch, train_vlm, stop)
         with pytest.raises(Stopped):
             train(tmp_path)
     train(tmp_path, resume=True)

@@ -11,6 +11,7 @@ from helpers import (
     skip_test_phase,
     weights,
 )
+from helpers import RANDOM_ENCODER as RANDOM
 
 import train_clip
 import train_vlm
@@ -20,8 +21,6 @@ from tinyvlm.projectors import PROJECTORS
 from tinyvlm.training import files
 from tinyvlm.training.config import UserError
 from tinyvlm.training.stages import STAGES, parse_stages
-
-RANDOM = dict(encoder_init="random", encoder_dim=16, encoder_depth=1, encoder_heads=1)
 
 
 @pytest.fixture(autouse=True)

@@ -219,3 +219,12 @@ def differences(config, saved, path, may_differ):
         for name in now
         if name not in may_differ and then[name] != now[name]
     ]
+
+
+def require_same(config, saved, path, names, hint):
+    """UserError, with the hint, if a setting of these has another value in `saved` (a dict)."""
+    for name in names:
+        now, then = getattr(config, name), saved[name]
+        if now != then:
+            flag = "--" + name.replace("_", "-")
+            raise UserError(f"{flag} is {now}, {path} has {then}; {hint}")

@@ -15,7 +15,8 @@ except ImportError:  # Windows has no such locks
     fcntl = None
 
 # What stands in the folder of a run that was finished, sampled and evaluated.
-OF_THE_RUN = ("last.pt", "language.pt", "times.json", "log.jsonl")
+LANGUAGE_FILE = "language.pt"  # the decoder as the language stage left it
+OF_THE_RUN = ("last.pt", LANGUAGE_FILE, "times.json", "log.jsonl")
 OF_THE_END = (
     "metrics.json", "samples.png", "curves.png", "sample.png",
     "report.json", "report.md", "report.png",

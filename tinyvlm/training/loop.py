@@ -14,6 +14,7 @@ from tinyvlm.training.checkpoint import (
     differences,
     load_checkpoint,
     load_optimizers,
+    require_same,
     save_checkpoint,
 )
 from tinyvlm.training.config import Stopped, UserError
@@ -86,10 +87,8 @@ class Run:
             raise UserError(f"{what}; {hint}")
         if config.init and not self.saved:
             self.start = load_checkpoint(config.init, self.kind)
-            held_out = self.start["config"]["held_out"]
-            if held_out != config.held_out:
-                what = f"--held-out is {config.held_out}, {config.init} has {held_out}"
-                raise UserError(f"{what}; give the same")
+            settings = self.start["config"]
+            require_same(config, settings, config.init, ["held_out"], "give the same")
 
     def describe_older_run(self, path):
         """The run in the folder, by the settings that it does not share with this one."""

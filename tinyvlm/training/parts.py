@@ -5,13 +5,12 @@ from tinyvlm.training.checkpoint import (
     checkpoint_file,
     load_checkpoint,
     load_weights,
+    require_same,
     save_checkpoint,
 )
 from tinyvlm.training.config import UserError, refuse_unused
-from tinyvlm.training.files import is_folder
+from tinyvlm.training.files import LANGUAGE_FILE, is_folder
 from tinyvlm.training.settings import encoder_of
-
-LANGUAGE_FILE = "language.pt"  # the decoder as the language stage left it
 
 
 def load_encoder(config, run):
@@ -25,9 +24,7 @@ def load_encoder(config, run):
         return encoder_of(config), None
     saved = load_checkpoint(config.clip, "clip")
     clip = saved["config"]
-    if clip["held_out"] != config.held_out:
-        what = f"--held-out is {config.held_out}, {config.clip} has {clip['held_out']}"
-        raise UserError(f"{what}; train CLIP with the same")
+    require_same(config, clip, config.clip, ["held_out"], "train CLIP with the same")
     if clip["dataset"] != config.dataset:
         hint = f"for one of this data set: python train_clip.py --dataset {config.dataset}"
         run.say(f"note: the encoder of {config.clip} knows {clip['dataset']}; {hint}")
@@ -85,7 +82,7 @@ def load_decoder(config, run, words):
     trained from another seed, in another world or language, or with other sizes.
     """
     if run.start:
-        return run.start.get("decoder", run.start["config"]["decoder"]), None
+        return decoder_kind(run.start), None
     if not is_taken(config):
         return config.decoder, None
     path = config.decoder
@@ -96,17 +93,20 @@ def load_decoder(config, run, words):
     saved = load_checkpoint(own if is_folder(path) and own.exists() else path)
     if saved["kind"] not in ("vlm", "decoder"):
         raise UserError(f"{path} holds a {saved['kind']} model, which has no decoder; name another")
-    for name in ("seed", "dataset", "language", "held_out", "dim", "depth", "heads"):
-        if getattr(config, name) != saved["config"][name]:
-            flag = "--" + name.replace("_", "-")
-            what = f"{flag} is {getattr(config, name)}, {path} has {saved['config'][name]}"
-            raise UserError(f"{what}; give the same, or train this one's own language stage")
+    names = ("seed", "dataset", "language", "held_out", "dim", "depth", "heads")
+    hint = "give the same, or train this one's own language stage"
+    require_same(config, saved["config"], path, names, hint)
     if saved["words"] != words:
         raise UserError(f"{path} was trained by a version with other words; train it again")
     run.say(f"the decoder is that of {path}, after {saved['step']} steps")
     weights = saved["model"]
     weights = part_of(weights, "decoder.") if saved["kind"] == "vlm" else weights
-    return saved["decoder"], weights
+    return decoder_kind(saved), weights
+
+
+def decoder_kind(saved):
+    """The kind of the decoder in a checkpoint: its settings may name a run instead."""
+    return saved.get("decoder", saved["config"]["decoder"])
 
 
 def keep_language(run, model, stages, step, **state):
