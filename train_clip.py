@@ -18,6 +18,7 @@ from tinyvlm.evaluation.metrics import max_accuracy_with_duplicates
 from tinyvlm.evaluation.reports import print_table
 from tinyvlm.losses import LOSSES
 from tinyvlm.text import TEXT_ENCODERS
+from tinyvlm.training.ahead import MadeAhead
 from tinyvlm.training.checkpoint import config_from, load_weights
 from tinyvlm.training.config import UserError, kwargs_for, option, run_script, validate_config
 from tinyvlm.training.distributed import autocast
@@ -37,9 +38,9 @@ from tinyvlm.vision import VISION_ENCODERS
 @dataclasses.dataclass
 class Config(TrainConfig):
     out: str = option("runs/clip", "folder for checkpoint, log, metrics and pictures")
-    steps: int = option(900, "optimizer steps", min=1)
+    steps: int = option(400, "optimizer steps", min=1)
     batch_size: int = option(64, "pictures in a step", min=2)
-    captions: int = option(1, "captions of each picture, which say more or less", min=1, max=4)
+    captions: int = option(3, "captions of each picture, which say more or less", min=1, max=4)
     micro_batch: int = option(
         0, "pictures at a time, for batches that do not fit into memory; 0: all", min=0
     )
@@ -52,19 +53,19 @@ class Config(TrainConfig):
         renamed={"plain": "clip", "multi_positive": "masked_clip"},
     )
     image_size: int = option(56, "side of a picture, pixels, a multiple of 28", min=28, max=448)
-    encoder: str = option("stem", "vision encoder", choices=tuple(VISION_ENCODERS))
+    encoder: str = option("convvit", "vision encoder", choices=tuple(VISION_ENCODERS))
     encoder_dim: int = option(64, "width of the vision encoder", min=8, alias="--dim")
-    encoder_depth: int = option(2, "blocks of the vision encoder", min=1, alias="--depth")
+    encoder_depth: int = option(3, "blocks of the vision encoder", min=1, alias="--depth")
     encoder_heads: int = option(2, "attention heads of the encoder", min=1, alias="--heads")
     text_encoder: str = option("causal", "text encoder", choices=tuple(TEXT_ENCODERS))
     text_dim: int = option(64, "width of the text encoder", min=8)
     text_depth: int = option(2, "blocks of the text encoder", min=1)
     text_heads: int = option(2, "attention heads of the text encoder", min=1)
     pool_dim: int = option(
-        0, "width to which tokens are brought before their maximum is taken; 0: their own", min=0
+        256, "width to which tokens are brought before their maximum is taken; 0: their own", min=0
     )
-    embed_dim: int = option(64, "width of the common space", min=2)
-    eval_every: int = option(150, "steps between validations (and saves)", min=1)
+    embed_dim: int = option(128, "width of the common space", min=2)
+    eval_every: int = option(100, "steps between validations (and saves)", min=1)
     eval_items: int = option(1024, "test pictures for the cosines; 256 for retrieval", min=512)
 
 
@@ -87,16 +88,21 @@ def main(config):
 
         # 2. The loop: pictures and captions, similarity, loss, step.
         ddp_model = run.dist.wrap_ddp(model)
+        batches = MadeAhead(
+            lambda step: data.caption_batch("train", run.dist.shard(pictures_of(step, config))),
+            config.steps,
+        )
         for step in run.steps():
             set_lr(optimizers, lr_schedule(step, config.steps, config.warmup))
-            indices = step * config.batch_size + np.arange(config.batch_size)
-            batch = data.caption_batch("train", run.dist.shard(indices))
+            batch = batches(step)
             with autocast(run.device):
                 image, text, scale = ddp_model(batch.pixels, batch.tokens, config.micro_batch)
             # The loss is that of the whole batch, whichever process its pictures are in.
             image = run.dist.all_gather_with_grad(image.float())
             text = run.dist.all_gather_with_grad(text.float())
-            is_match = batch.is_match if run.dist.size == 1 else data.is_match("train", indices)
+            is_match = batch.is_match
+            if run.dist.size > 1:
+                is_match = data.is_match("train", pictures_of(step, config))
             loss = LOSSES[config.loss](image, text, scale, None, is_match)
             backward_and_step(optimizers, model, loss, step)
             model.clamp_logit_scale()
@@ -116,6 +122,11 @@ def main(config):
         draw_samples(model, data, run.folder / "samples.png")
         plots.curves(read_log(run.folder), run.folder / "curves.png")
         return result
+
+
+def pictures_of(step, config):
+    """The numbers of the training pictures that a step sees, in all processes together."""
+    return step * config.batch_size + np.arange(config.batch_size)
 
 
 def build_model(config, tokenizer):

@@ -21,6 +21,7 @@ from tinyvlm.evaluation.common import evaluation_mode
 from tinyvlm.evaluation.eval_vlm import evaluate_test, sample_lines, validate
 from tinyvlm.evaluation.reports import print_table
 from tinyvlm.projectors import PROJECTORS
+from tinyvlm.training.ahead import MadeAhead
 from tinyvlm.training.checkpoint import config_from, load_weights
 from tinyvlm.training.config import (
     UserError,
@@ -42,13 +43,8 @@ from tinyvlm.training.parts import (
     load_encoder,
     load_start,
 )
-from tinyvlm.training.settings import (
-    TrainConfig,
-    make_encoder,
-    open_dataset,
-    with_seed,
-)
-from tinyvlm.training.stages import STAGES, check_patterns, parse_stages
+from tinyvlm.training.settings import TrainConfig, make_encoder, open_dataset, with_seed
+from tinyvlm.training.stages import STAGES, check_patterns, parse_stages, stage_at
 from tinyvlm.vision import VISION_ENCODERS
 from tinyvlm.vlm import VLM
 
@@ -61,9 +57,9 @@ class Config(TrainConfig):
     out: str = option("", "folder for all that is written; if empty runs/vlm-PROJECTOR")
     clip: str = option("runs/clip", "checkpoint (or its folder) of train_clip.py, for the encoder")
     encoder_init: str = option("clip", "where the encoder comes from", choices=("clip", "random"))
-    encoder: str = option("stem", "a random encoder's kind", choices=tuple(VISION_ENCODERS))
+    encoder: str = option("convvit", "a random encoder's kind", choices=tuple(VISION_ENCODERS))
     encoder_dim: int = option(64, "a random encoder's width", min=8)
-    encoder_depth: int = option(2, "a random encoder's blocks", min=1)
+    encoder_depth: int = option(3, "a random encoder's blocks", min=1)
     encoder_heads: int = option(2, "a random encoder's attention heads", min=1)
     image_size: int = option(
         56, "a random encoder's pictures, pixels a side, a multiple of 28", min=28, max=448
@@ -110,14 +106,14 @@ def main(config):
         state = dict(encoder=encoder, decoder=decoder, words=data.tokenizer.words)
 
         # 2. The loop, stage after stage: picture (or words), projector, decoder, loss, step.
+        batches = MadeAhead(partial(make_batch, run, data, stages), config.steps)
         for step in run.steps():
-            stage = next(stage for stage in stages if step < stage.end)
+            stage = stage_at(stages, step)
             if step in (run.first_step, stage.first):  # a stage begins, or goes on
                 keep_language(run, model, stages, step, **state)
                 optimizers, ddp_model = begin_stage(run, model, stage, step)
             set_lr(optimizers, stage.lr_share(step, config.warmup))
-            indices = run.dist.shard(step * config.batch_size + np.arange(config.batch_size))
-            batch = data.vqa_batch("train", indices, not stage.text_only, stage.has_pieces(step))
+            batch = batches(step)
             with autocast(run.device):
                 losses, aux_loss = ddp_model(batch, text_only=stage.text_only)
             # The mean over all words of the whole batch, whichever process they are in.
@@ -179,6 +175,13 @@ def begin_stage(run, model, stage, step):
         run.load_optimizers(optimizers)
     run.describe(model, optimizers, title=f"stage {stage.name}")
     return optimizers, run.dist.wrap_ddp(model, find_unused=stage.text_only)
+
+
+def make_batch(run, data, stages, step):
+    """What this process sees in a step of training."""
+    stage, size = stage_at(stages, step), run.config.batch_size
+    indices = run.dist.shard(step * size + np.arange(size))
+    return data.vqa_batch("train", indices, not stage.text_only, stage.has_pieces(step))
 
 
 # ---------------------------------------------------------------- data and model

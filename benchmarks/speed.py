@@ -27,6 +27,7 @@ from tinyvlm.projectors import PROJECTORS  # noqa: E402
 from tinyvlm.training.config import option, run_script  # noqa: E402
 from tinyvlm.training.distributed import autocast, pick_device  # noqa: E402
 from tinyvlm.training.optim import backward_and_step, configure_optimizers  # noqa: E402
+from tinyvlm.training.settings import encoder_of  # noqa: E402
 
 
 @dataclasses.dataclass
@@ -43,7 +44,7 @@ def main(config):
     for name, make in (("captions", data.caption_batch), ("conversations", data.vqa_batch)):
         rate = 256 / seconds_of(lambda make=make: make("train", indices))
         print(f"{f'world: {name}':28}{rate:8.0f} finished samples/s (scene, pixels, tokens)")
-    for encoder, depth in (("stem", 2), ("vit", 2), ("vit", 4), ("convnext", 2)):
+    for encoder, depth in (("convvit", 3), ("convnext", 3), ("stem", 2), ("vit", 2), ("vit", 4)):
         name = f"CLIP, {encoder}, depth {depth}"
         report(name, *clip_step(device, encoder=encoder, depth=depth), best)
     for projector in PROJECTORS:
@@ -115,7 +116,7 @@ def clip_step(device, **sizes):
 def vlm_step(projector, device):
     """One step of the last stage of train_vlm.py (everything trained), likewise."""
     config = train_vlm.Config(projector=projector)
-    encoder = dict(encoder="stem", image_size=56, dim=64, depth=2, heads=2)
+    encoder = encoder_of(config)  # the default's
     data, indices = DATASETS["shapes"](device=device), np.arange(config.batch_size)
     model = train_vlm.build_model(config, encoder, config.decoder, data).to(device)
     optimizers = configure_optimizers(model, config.lr, config.muon_lr, config.weight_decay)

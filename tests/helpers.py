@@ -146,7 +146,7 @@ def small_vqa_batch(n, **settings):
 
 def small_clip(seed=0):
     torch.manual_seed(seed)
-    vision = VISION_ENCODERS["stem"](dim=32, depth=1, heads=1)
+    vision = begun(VISION_ENCODERS["stem"](dim=32, depth=1, heads=1))
     text = TEXT_ENCODERS["causal"](vocab_size=shapes().tokenizer.size, dim=32, depth=1, heads=1)
     return CLIP(vision, text, embed_dim=64)
 
@@ -154,7 +154,7 @@ def small_clip(seed=0):
 def small_vlm(projector="qformer", seed=0, vision=None, language="en"):
     """Of width 32. projector: its name, or a class; vision: an encoder in the place of a stem."""
     torch.manual_seed(seed)
-    vision = vision or VISION_ENCODERS["stem"](dim=32, depth=1, heads=1)
+    vision = vision or begun(VISION_ENCODERS["stem"](dim=32, depth=1, heads=1))
     vocab_size = shapes(language=language).tokenizer.size
     decoder = DECODERS["gpt"](vocab_size=vocab_size, dim=32, depth=2, heads=2)
     made = small_projector(projector, vision.dim, 32, vision.num_tokens, vision.pooled_dim)
@@ -172,6 +172,14 @@ def small_projector(projector, vision_dim, text_dim, num_patches, pooled_dim):
 def losses_of(model, batch):
     """Each token's loss, (b, t), 0 where there is no label."""
     return model(batch)[0]
+
+
+def begun(model):
+    """The model as if it had been trained a little: matrices that begin as zeros are so no more."""
+    for p in model.parameters():
+        if p.ndim > 1 and not p.any():
+            torch.nn.init.normal_(p, std=0.1)
+    return model
 
 
 def every_parameter_learns(module, loss):

@@ -65,7 +65,9 @@ class CLIP(nn.Module):
     def embed_patches(self, tokens, pooled):
         """What the encoder gives, (b, n, d) and (b, pooled_dim) -> unit vectors (b, embed_dim)."""
         if self.widen is not None:
-            pooled = self.widen(tokens).amax(1)  # (b, pool_dim)
+            pooled = (
+                self.widen(tokens).max(1).values
+            )  # (b, pool_dim), whose gradient is faster than amax's
         return F.normalize(self.image_proj(pooled), dim=-1)  # (b, embed_dim)
 
     def encode_text(self, tokens):

@@ -29,6 +29,15 @@ def strided_conv(in_channels, out_channels, stride):
     return nn.Conv2d(in_channels, out_channels, size, stride=stride, padding=padding)
 
 
+def begin_as_identity(block):
+    """A block adds nothing to its input at first, so that a patch stays what it is until there is
+    something to add; Zhang et al., "Fixup" (2019). For `blocks.apply`."""
+    if hasattr(block, "attention"):
+        nn.init.zeros_(block.attention.out.weight)
+    if hasattr(block, "mlp"):
+        nn.init.zeros_(block.mlp.down.weight)
+
+
 def normalize_pixels(pixels):
     """Bytes 0 .. 255 -> floats -1 .. 1."""
     return pixels.float() / 127.5 - 1
@@ -53,6 +62,7 @@ class ViT(nn.Module):
         self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
         self.apply(init_weights)
+        self.blocks.apply(begin_as_identity)
 
     def make_patch_embed(self, patch_size, dim):
         return nn.Sequential(
@@ -66,7 +76,7 @@ class ViT(nn.Module):
         for block in self.blocks:
             x = block(x)
         tokens = self.norm(x)  # (b, n, d)
-        return tokens, tokens.amax(1)  # pooled (b, d)
+        return tokens, tokens.max(1).values  # pooled (b, d)
 
 
 class StemViT(ViT):
@@ -86,17 +96,6 @@ class StemViT(ViT):
         )
 
 
-class ConvViT(StemViT):
-    """The same with ConvNeXt blocks, and attention in the last block alone: what is near is seen
-    first, then who stands where. Dai et al., "CoAtNet" (2021)."""
-
-    def __init__(self, *, image_size=56, dim=64, depth=3, heads=2):
-        super().__init__(image_size=image_size, dim=dim, depth=1, heads=heads)
-        near = [ConvBlock(dim) for _ in range(depth - 1)]
-        self.blocks = nn.ModuleList([*near, *self.blocks])
-        self.apply(init_weights)
-
-
 class ConvNeXt(nn.Module):
     """A convolutional encoder on the same grid: a small stem, then ConvNeXt blocks; Liu (2022).
 
@@ -105,7 +104,7 @@ class ConvNeXt(nn.Module):
 
     num_tokens = GRID * GRID
 
-    def __init__(self, *, image_size=56, dim=64, depth=4):
+    def __init__(self, *, image_size=56, dim=64, depth=3):
         super().__init__()
         check_size(image_size)
         self.dim = self.pooled_dim = dim
@@ -119,6 +118,7 @@ class ConvNeXt(nn.Module):
         pos_embed = sincos_2d(patch_centers(self.num_tokens), dim)
         self.register_buffer("pos_embed", pos_embed, persistent=False)
         self.apply(init_weights)
+        self.blocks.apply(begin_as_identity)
 
     def forward(self, pixels):
         x = self.patch_embed(normalize_pixels(pixels))  # (b, 3, H, W) -> (b, d, 14, 14)
@@ -126,7 +126,7 @@ class ConvNeXt(nn.Module):
         for block in self.blocks:
             x = block(x)
         tokens = self.norm(x)  # (b, n, d)
-        return tokens, tokens.amax(1)  # pooled (b, d)
+        return tokens, tokens.max(1).values  # pooled (b, d)
 
 
 class ConvBlock(nn.Module):
@@ -146,4 +146,15 @@ class ConvBlock(nn.Module):
         return x + self.mlp(self.norm(mixed))
 
 
-VISION_ENCODERS = {"vit": ViT, "stem": StemViT, "convvit": ConvViT, "convnext": ConvNeXt}
+class ConvViT(ConvNeXt):
+    """The same, but the last block has attention: what is near is seen first, then who stands
+    where; Dai et al., "CoAtNet" (2021)."""
+
+    def __init__(self, *, image_size=56, dim=64, depth=3, heads=2):
+        super().__init__(image_size=image_size, dim=dim, depth=depth - 1)
+        self.blocks.append(Block(dim, heads))
+        self.apply(init_weights)
+        self.blocks.apply(begin_as_identity)
+
+
+VISION_ENCODERS = {"vit": ViT, "stem": StemViT, "convnext": ConvNeXt, "convvit": ConvViT}

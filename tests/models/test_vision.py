@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import every_parameter_learns
+from helpers import begun, every_parameter_learns
 
 from tinyvlm.training.config import kwargs_for
 from tinyvlm.vision import VISION_ENCODERS, ViT, normalize_pixels
@@ -24,7 +24,7 @@ def small(name, **sizes):
 @pytest.mark.parametrize("name", VISION_ENCODERS)
 def test_vision_contract(name, size):
     torch.manual_seed(0)
-    encoder = VISION_ENCODERS[name](image_size=size, dim=32)
+    encoder = begun(VISION_ENCODERS[name](image_size=size, dim=32))
     for b in (1, 3):
         tokens, pooled = encoder(pictures(b, size))
         assert tokens.shape == (b, encoder.num_tokens, encoder.dim) and encoder.dim == 32
@@ -40,11 +40,20 @@ def test_vision_contract(name, size):
     assert torch.allclose(pooled_alone, pooled[1:2], atol=1e-4)
 
 
+@pytest.mark.parametrize("name", VISION_ENCODERS)
+def test_blocks_add_nothing_at_first(name):
+    encoder, x = small(name, depth=2), torch.randn(2, 196, 16)
+    assert len(encoder.blocks) == 2
+    for block in encoder.blocks:
+        assert torch.equal(block(x), x)
+        assert not torch.equal(begun(block)(x), x)
+
+
 @pytest.mark.parametrize("size", [28, 56, 84, 112, 224])
 @pytest.mark.parametrize("name", VISION_ENCODERS)
 def test_no_pixel_is_left_out(name, size):
     torch.manual_seed(0)
-    encoder, seen = small(name, image_size=size), []
+    encoder, seen = begun(small(name, image_size=size)), []
     encoder.patch_embed.register_forward_pre_hook(
         lambda _, inputs: seen.append(inputs[0].requires_grad_())
     )

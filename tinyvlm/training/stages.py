@@ -60,6 +60,11 @@ def parse_stages(config, begun_for):
     return [Stage(*row) for row in zip(names, firsts, ends, patterns, strict=True)]
 
 
+def stage_at(stages, step):
+    """The stage that a step belongs to."""
+    return next(stage for stage in stages if step < stage.end)
+
+
 def check_patterns(model, stages):
     """UserError if what a stage is to train matches no parameter."""
     for stage in stages:
