@@ -87,7 +87,7 @@ def main(config):
         encoder = encoder_of(config)  # what train_vlm.py needs to know of it
 
         # 2. The loop: pictures and captions, similarity, loss, step.
-        ddp_model = run.dist.wrap_ddp(model)
+        ddp_model = run.prepare(model)
         batches = MadeAhead(
             lambda step: data.caption_batch("train", run.dist.shard(pictures_of(step, config))),
             config.steps,

@@ -174,7 +174,7 @@ def begin_stage(run, model, stage, step):
     if step > stage.first:
         run.load_optimizers(optimizers)
     run.describe(model, optimizers, title=f"stage {stage.name}")
-    return optimizers, run.dist.wrap_ddp(model, find_unused=stage.text_only)
+    return optimizers, run.prepare(model, find_unused=stage.text_only)
 
 
 def make_batch(run, data, stages, step):

@@ -528,6 +528,33 @@ def test_a_run_by_flags_equals_the_run_from_python(tmp_path):
     assert same_weights(tmp_path / "python", tmp_path / "flags")
 
 
+@pytest.mark.parametrize("script", SETTINGS, ids=lambda script: script.__name__)
+def test_a_compiled_model_learns_the_same(script, monkeypatch, tmp_path):
+    """With the compiler that changes no bits; the one that makes it fast takes minutes."""
+    compiled = []
+
+    def compile_model(model):
+        compiled.append(model)
+        return torch_compile(model, backend="eager")
+
+    torch_compile = torch.compile
+    monkeypatch.setattr(torch, "compile", compile_model)
+    monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/g++" if name == "g++" else None)
+    skip_test_phase(monkeypatch)
+    plain, fast = (SETTINGS[script] | dict(out=str(tmp_path / name)) for name in ("plain", "fast"))
+    script.main(script.Config(**plain))
+    assert not compiled
+    script.main(script.Config(**fast, compile=True))
+    assert compiled and same_weights(tmp_path / "plain", tmp_path / "fast")
+
+
+def test_compiling_on_a_cpu_takes_a_compiler(monkeypatch, tmp_path):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    config = train_clip.Config(**SETTINGS[train_clip], out=str(tmp_path), compile=True)
+    with pytest.raises(UserError, match="needs a C\\+\\+ compiler"):
+        train_clip.main(config)
+
+
 IMPORTS = """
 import sys, signal, warnings
 import torch

@@ -254,11 +254,15 @@ def test_a_loss_that_depends_on_nothing_trained_is_an_error():
 # ---------------------------------------------------------------- Muon
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(3, 8, 20), (2, 20, 8), (1, 8, 8)])
-def test_an_update_is_nearly_orthogonal(shape):
+def test_an_update_is_nearly_orthogonal(shape, dtype):
+    """In bfloat16, too, as on a GPU."""
     torch.manual_seed(0)
     g = torch.randn(shape)
-    update = optim.zeropower_via_newtonschulz(g)
+    update = optim.zeropower_via_newtonschulz(g.to(dtype))
+    assert update.dtype == dtype
+    update = update.float()
     values = torch.linalg.svdvals(update)
     assert update.shape == shape and values.max() < 1.3
     if shape[1] != shape[2]:  # a random square matrix has a singular value near nothing

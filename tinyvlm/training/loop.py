@@ -1,6 +1,7 @@
 """What stands around a training loop, and never a step of it: settings, files, clock, stops."""
 
 import contextlib
+import shutil
 import signal
 import sys
 import time
@@ -26,6 +27,8 @@ from tinyvlm.training.optim import describe_optimizers
 MAY_DIFFER = (
     "out", "resume", "overwrite", "device", "log_every", "eval_every", "eval_items", "clip", "init",
 )  # fmt: skip
+
+COMPILERS = ("g++", "clang++", "cl")  # of which torch.compile needs one on a CPU
 
 
 class Run:
@@ -129,6 +132,18 @@ class Run:
         numbers = sum(p.numel() for p in model.parameters())
         lines = [f"{title}: {numbers:,} parameters on {self.device}, of which learn"]
         self.say("\n".join(lines + describe_optimizers(optimizers)))
+
+    def prepare(self, model, find_unused=False):
+        """The model as a step calls it: compiled if that is asked for, and what it learns shared by
+        all processes; see Distributed.wrap_ddp. To be called anew when what is frozen changes."""
+        ddp_model = self.dist.wrap_ddp(model, find_unused)
+        if not self.config.compile:
+            return ddp_model
+        if self.device.type == "cpu" and not any(map(shutil.which, COMPILERS)):
+            raise UserError(
+                f"--compile needs a C++ compiler ({', '.join(COMPILERS)}); leave it out"
+            )
+        return torch.compile(ddp_model)
 
     # ------------------------------------------------------------ the steps
 

@@ -21,6 +21,9 @@ class TrainConfig:
     )
     seed: int = option(0, "seed of the weights and of the training pictures", min=0, max=2**31)
     device: str = option("auto", "auto, cpu, mps (Apple's), cuda or cuda:N")
+    compile: bool = option(
+        False, "torch.compile the model: a minute first, then faster steps; a CPU needs a compiler"
+    )
     dataset: str = option(
         "shapes",
         "1 to 3 objects, -full 1 to 6, -zipf and -cooccurrence where not all is equally frequent",
