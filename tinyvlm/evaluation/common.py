@@ -10,14 +10,17 @@ from tinyvlm.layers import grid_shape
 
 @contextlib.contextmanager
 def evaluation_mode(model):
-    """No dropout, no gradients; afterwards the model is as it was before."""
-    was_training = model.training
+    """No dropout, no gradients, and NVIDIA's TF32, which leaves 10 of float32's 23 bits behind the
+    point; afterwards all is as it was before."""
+    was_training, matmul = model.training, torch.backends.cuda.matmul
+    had_tf32, matmul.allow_tf32 = matmul.allow_tf32, True
     model.eval()
     try:
         with torch.no_grad():
             yield
     finally:
         model.train(was_training)
+        matmul.allow_tf32 = had_tf32
 
 
 def in_each_language(evaluate_language, model, data, items):
