@@ -38,7 +38,7 @@ from tinyvlm.vision import VISION_ENCODERS
 @dataclasses.dataclass
 class Config(TrainConfig):
     out: str = option("runs/clip", "folder for checkpoint, log, metrics and pictures")
-    steps: int = option(400, "optimizer steps", min=1)
+    steps: int = option(440, "optimizer steps", min=1)
     batch_size: int = option(64, "pictures in a step", min=2)
     captions: int = option(3, "captions of each picture, which say more or less", min=1, max=4)
     micro_batch: int = option(
@@ -65,7 +65,7 @@ class Config(TrainConfig):
         256, "width to which tokens are brought before their maximum is taken; 0: their own", min=0
     )
     embed_dim: int = option(128, "width of the common space", min=2)
-    eval_every: int = option(100, "steps between validations (and saves)", min=1)
+    eval_every: int = option(110, "steps between validations (and saves)", min=1)
     eval_items: int = option(1024, "test pictures for the cosines; 256 for retrieval", min=512)
 
 

@@ -19,6 +19,12 @@ ANSWERS = {
 }
 SEEDS = ("", "-1", "-2")
 LANGUAGE_SECONDS = 184  # 990 steps of 0.186 s, measured in turn on quiet cores
+FROM_REPORT = dict(
+    zero_shot_new_template=("zero-shot (test, pictures of one object)", "zero_shot_new_template"),
+    r_at_1_places=("longer captions, with places", "r_at_1"),
+    group_attributes=("Winoground, attributes", "group"),
+    group_relation=("Winoground, relation", "group"),
+)
 LEVELS = ("brief", "normal", "detailed", "list")
 
 
@@ -35,8 +41,12 @@ def three(score):
 
 
 def clip(run):
-    """A CLIP: its metrics."""
-    return {k: v for k, v in read(run, "metrics").items() if k != "images_per_second"}
+    """A CLIP: its metrics and some numbers of its report."""
+    numbers = {k: v for k, v in read(run, "metrics").items() if k != "images_per_second"}
+    sections = read(run, "report")["sections"]
+    for name, (section, key) in FROM_REPORT.items():
+        numbers[name] = sections[section][key]["value"]
+    return numbers
 
 
 def seconds_of(run):
