@@ -91,6 +91,7 @@ def main(config):
         batches = MadeAhead(
             lambda step: data.caption_batch("train", run.dist.shard(pictures_of(step, config))),
             config.steps,
+            run.device,
         )
         for step in run.steps():
             set_lr(optimizers, lr_schedule(step, config.steps, config.warmup))

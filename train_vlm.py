@@ -106,7 +106,7 @@ def main(config):
         state = dict(encoder=encoder, decoder=decoder, words=data.tokenizer.words)
 
         # 2. The loop, stage after stage: picture (or words), projector, decoder, loss, step.
-        batches = MadeAhead(partial(make_batch, run, data, stages), config.steps)
+        batches = MadeAhead(partial(make_batch, run, data, stages), config.steps, run.device)
         for step in run.steps():
             stage = stage_at(stages, step)
             if step in (run.first_step, stage.first):  # a stage begins, or goes on
