@@ -26,6 +26,7 @@ import train_clip
 import train_vlm
 from tinyvlm.layers import MLP
 from tinyvlm.training import checkpoint, files
+from tinyvlm.training.ahead import MadeAhead
 from tinyvlm.training.config import Stopped, UserError
 from tinyvlm.training.interrupts import GracefulStop
 from tinyvlm.training.loop import Run, step_seed
@@ -546,6 +547,21 @@ def test_a_compiled_model_learns_the_same(script, monkeypatch, tmp_path):
     assert not compiled
     script.main(script.Config(**fast, compile=True))
     assert compiled and same_weights(tmp_path / "plain", tmp_path / "fast")
+
+
+@pytest.mark.parametrize("script", SETTINGS, ids=lambda script: script.__name__)
+def test_batches_made_ahead_change_no_bit(script, monkeypatch, tmp_path):
+    """As on a GPU."""
+    skip_test_phase(monkeypatch)
+    plain, ahead = (
+        SETTINGS[script] | dict(out=str(tmp_path / name)) for name in ("plain", "ahead")
+    )
+    script.main(script.Config(**plain))
+    monkeypatch.setattr(
+        script, "MadeAhead", lambda make, end, device: MadeAhead(make, end, torch.device("cuda"))
+    )
+    script.main(script.Config(**ahead))
+    assert same_weights(tmp_path / "plain", tmp_path / "ahead")
 
 
 def test_compiling_on_a_cpu_takes_a_compiler(monkeypatch, tmp_path):
