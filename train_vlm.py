@@ -64,9 +64,9 @@ class Config(TrainConfig):
     image_size: int = option(
         56, "a random encoder's pictures, pixels a side, a multiple of 28", min=28, max=448
     )
-    steps: int = option(1800, "optimizer steps of all stages", min=1)
+    steps: int = option(2000, "optimizer steps of all stages", min=1)
     stages: str = option("language,align,instruct", "which stages, in order, by commas")
-    shares: str = option("0.55,0.08,0.37", "each stage's share of the steps; 1 in all")
+    shares: str = option("0.7,0.05,0.25", "each stage's share of the steps; 1 in all")
     train_language: str = option("decoder.*", "patterns of what stage language trains, by commas")
     train_align: str = option("projector.*", "the same for stage align")
     train_instruct: str = option("*", "the same for stage instruct")

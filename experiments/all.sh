@@ -27,7 +27,7 @@ train vlm-full train_vlm.py --dataset shapes-full --clip runs/clip-full
 train clip-ko train_clip.py --language ko
 train vlm-ko train_vlm.py --language ko --clip runs/clip-ko
 train clip-both train_clip.py --language both --steps 572
-train vlm-both train_vlm.py --language both --clip runs/clip-both --steps 2340
+train vlm-both train_vlm.py --language both --clip runs/clip-both --steps 2600
 train clip-held train_clip.py --held-out 2
 train vlm-held train_vlm.py --held-out 2 --clip runs/clip-held
 train clip-cooccurrence train_clip.py --dataset shapes-cooccurrence
