@@ -38,7 +38,7 @@ def trace(model, tokenizer, pixels, question, likeliest=4, words=12):
 
 def step(name, tensor, what, module, function="forward"):
     where = place(module, function) if module is not None else "data/folder.py or data/shapes"
-    return f"  {name:14}{shape(tensor):18}{what:44}{where}"
+    return f"  {name:14}{shape(tensor):18}{what:43} {where}"
 
 
 def shape(tensor):
@@ -53,9 +53,9 @@ def absent(image_mask):
 
 
 def place(module, function):
-    """File, class and function of a module's code."""
-    file = Path(inspect.getsourcefile(type(module))).relative_to(ROOT)
-    return f"{file}: {type(module).__name__}.{function}"
+    """File, class and function of a module's code, where it is written."""
+    code = getattr(type(module), function)
+    return f"{Path(inspect.getsourcefile(code)).relative_to(ROOT)}: {code.__qualname__}"
 
 
 def next_words(model, tokenizer, image_embeds, image_mask, prompt, likeliest, words):
