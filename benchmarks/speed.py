@@ -46,7 +46,7 @@ def main(config):
         print(f"{f'world: {name}':28}{rate:8.0f} finished samples/s (scene, pixels, tokens)")
     for encoder, depth in (("convvit", 3), ("convnext", 3), ("stem", 2), ("vit", 2), ("vit", 4)):
         name = f"CLIP, {encoder}, depth {depth}"
-        report(name, *clip_step(device, encoder=encoder, depth=depth), best)
+        report(name, *clip_step(device, encoder=encoder, encoder_depth=depth), best)
     for projector in PROJECTORS:
         report(f"VLM, {projector}", *vlm_step(projector, device), best)
 
