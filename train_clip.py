@@ -6,6 +6,7 @@ python train_clip.py --loss clip              # the paper's loss, which punishes
 """
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import torch
@@ -88,11 +89,7 @@ def main(config):
 
         # 2. The loop: pictures and captions, similarity, loss, step.
         ddp_model = run.prepare(model)
-        batches = MadeAhead(
-            lambda step: data.caption_batch("train", run.dist.shard(pictures_of(step, config))),
-            config.steps,
-            run.device,
-        )
+        batches = MadeAhead(partial(make_batch, run, data), config.steps, run.device)
         for step in run.steps():
             set_lr(optimizers, lr_schedule(step, config.steps, config.warmup))
             batch = batches(step)
@@ -101,10 +98,7 @@ def main(config):
             # The loss is that of the whole batch, whichever process its pictures are in.
             image = run.dist.all_gather_with_grad(image.float())
             text = run.dist.all_gather_with_grad(text.float())
-            is_match = batch.is_match
-            if run.dist.size > 1:
-                is_match = data.is_match("train", pictures_of(step, config))
-            loss = LOSSES[config.loss](image, text, scale, None, is_match)
+            loss = LOSSES[config.loss](image, text, scale, None, batch.is_match)
             backward_and_step(optimizers, model, loss, step)
             model.clamp_logit_scale()
             run.after_step(
@@ -125,9 +119,14 @@ def main(config):
         return result
 
 
-def pictures_of(step, config):
-    """The numbers of the training pictures that a step sees, in all processes together."""
-    return step * config.batch_size + np.arange(config.batch_size)
+def make_batch(run, data, step):
+    """This process's part of a step's pictures and captions, and is_match of the whole batch."""
+    size = run.config.batch_size
+    indices = step * size + np.arange(size)
+    batch = data.caption_batch("train", run.dist.shard(indices))
+    if run.dist.size > 1:
+        batch.is_match = data.is_match("train", indices)
+    return batch
 
 
 def build_model(config, tokenizer):
