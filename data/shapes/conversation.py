@@ -90,11 +90,11 @@ def in_pieces(objects, rng):
     return (objects[:, :, None] * shown[..., None]).reshape(b, m * PIECES, 4)
 
 
-def shuffled(objects, rng):
-    """The objects (b, m, 4) in random order, empty rows last."""
-    random_rank = rng.randint("order", 2**31, (objects.shape[1],))
-    order = (random_rank + (objects[..., SHAPE] == 0) * 2**32).argsort(1)
-    return np.take_along_axis(objects, order[..., None], 1)
+def shuffled(objects, rng, tag):
+    """The objects (b, ..., m, 4) in random order, empty rows last."""
+    random_rank = rng.randint(tag, 2**31, objects.shape[1:-1])
+    order = (random_rank + (objects[..., SHAPE] == 0) * 2**32).argsort(-1)
+    return np.take_along_axis(objects, order[..., None], -2)
 
 
 def bags_of_words(speakers, objects):

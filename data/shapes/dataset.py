@@ -153,9 +153,14 @@ class Shapes:
 
     def scenes_and_phrases(self, split, indices):
         """The scenes of a batch, and what their captions say, picture by picture: Scenes,
-        (b * captions, m, 4)."""
+        (b * captions, m, 4).
+
+        Each caption names the objects in an order of its own: in reading order it would tell their
+        places without a word of them.
+        """
         scenes = sample(self.world, self.seed, split, indices)
-        phrases = self.caption_phrases(scenes, CounterRNG(self.seed, split, indices))
+        rng = CounterRNG(self.seed, split, indices)
+        phrases = shuffled(self.caption_phrases(scenes, rng), rng, "order of mention")
         return scenes, phrases.reshape(-1, *phrases.shape[2:])
 
     def caption_phrases(self, scenes, rng):
@@ -197,7 +202,7 @@ class Shapes:
         packed = pack(segments, blind=range(2, 2 + self.num_blind), longest=LONGEST_ROW)
         pixels = render(self.world, scenes, self.image_size, self.device) if with_pixels else None
         objects = in_pieces(scenes.objects, rng) if pieces else scenes.objects
-        object_tokens = bags_of_words(speakers, shuffled(objects, rng))
+        object_tokens = bags_of_words(speakers, shuffled(objects, rng, "order"))
         return VLMBatch(pixels, *[self.to_device(array) for array in (object_tokens, *packed)])
 
     def to_device(self, array):

@@ -66,6 +66,17 @@ def test_dataset_contract(name):
         data.split("tset")
 
 
+def test_order_of_mention_tells_nothing_of_the_places():
+    """Scenes list objects in reading order; a caption that kept it would tell who is above whom."""
+    data = make("shapes", captions=2)
+    scenes, phrases = data.scenes_and_phrases("train", np.arange(600))
+    first = scenes.objects[:, 0].repeat(2, 0)  # (1200, 4), captions 0 and 1 of each picture
+    fits = ((phrases[:, 0] == 0) | (phrases[:, 0] == first)).all(1)
+    two = (scenes.objects[..., 3] > 0).sum(1) == 2
+    assert 0.4 < fits[two.repeat(2)].mean() < 0.65  # half of them, and some that look alike
+    assert (fits[two.repeat(2)][::2] != fits[two.repeat(2)][1::2]).any()  # each caption its own
+
+
 @pytest.mark.parametrize("name", DATASETS)
 def test_same_index_same_bits_whatever_the_batch(name):
     data, n = make(name), 24
