@@ -15,6 +15,7 @@ from tinyvlm.clip import CLIP
 from tinyvlm.evaluation import plots
 from tinyvlm.evaluation.common import evaluation_mode
 from tinyvlm.evaluation.eval_clip import evaluate_test, validate
+from tinyvlm.evaluation.items import save_items
 from tinyvlm.evaluation.metrics import max_accuracy_with_duplicates
 from tinyvlm.evaluation.reports import print_table
 from tinyvlm.losses import LOSSES
@@ -111,9 +112,10 @@ def main(config):
         # 3. The test split: table, pictures, metrics.
         if not run.dist.is_main:
             return {}
-        table, numbers = evaluate_test(model, data, config.eval_items)
+        table, scores = evaluate_test(model, data, config.eval_items)
         print_table("test split", table)
-        result = run.finish(numbers)
+        save_items(run.folder / "items.json", scores)
+        result = run.finish(scores)
         draw_samples(model, data, run.folder / "samples.png")
         plots.curves(read_log(run.folder), run.folder / "curves.png")
         return result

@@ -19,6 +19,7 @@ from tinyvlm.decoders import DECODERS
 from tinyvlm.evaluation import plots
 from tinyvlm.evaluation.common import evaluation_mode
 from tinyvlm.evaluation.eval_vlm import evaluate_test, sample_lines, validate
+from tinyvlm.evaluation.items import save_items
 from tinyvlm.evaluation.reports import print_table
 from tinyvlm.projectors import PROJECTORS
 from tinyvlm.training.ahead import MadeAhead
@@ -130,9 +131,10 @@ def main(config):
         # 3. The test split: table, pictures, metrics.
         if not run.dist.is_main:
             return {}
-        table, numbers = evaluate_test(model, data, config.eval_items)
+        table, scores = evaluate_test(model, data, config.eval_items)
         print_table("test split", table)
-        result = run.finish(numbers)
+        save_items(run.folder / "items.json", scores)
+        result = run.finish(scores)
         draw_samples(model, data, run.folder / "samples.png")
         plots.curves(read_log(run.folder), run.folder / "curves.png")
         return result

@@ -17,6 +17,7 @@ from data.batch import IGNORE
 from data.dataset import DATASETS
 from tinyvlm.clip import CLIP
 from tinyvlm.decoders import DECODERS
+from tinyvlm.evaluation.statistics import proportion
 from tinyvlm.projectors import PROJECTORS
 from tinyvlm.text import TEXT_ENCODERS
 from tinyvlm.training.checkpoint import load_checkpoint
@@ -99,8 +100,9 @@ def in_process(*words):
 def skip_test_phase(monkeypatch):
     """Runs end after their last step: no test split, no pictures, no scores on validation pictures
     (but the loss on them)."""
+    a_half = proportion([0.5], [0])
     for script in (train_clip, train_vlm):
-        monkeypatch.setattr(script, "evaluate_test", lambda *_: ({}, dict(score=0.5)))
+        monkeypatch.setattr(script, "evaluate_test", lambda *_: ({}, dict(score=a_half)))
         monkeypatch.setattr(script, "draw_samples", lambda *_: None)
         monkeypatch.setattr(script.plots, "curves", lambda *_: None)
         monkeypatch.setattr(script, "validate", lambda *_: {})

@@ -16,6 +16,7 @@ from helpers import CLIP_ARGS, VLM_ARGS, flags, start
 import train_clip
 import train_vlm
 from tinyvlm.evaluation import plots
+from tinyvlm.evaluation.statistics import proportion
 from tinyvlm.training import files, loop
 from tinyvlm.training.checkpoint import load_checkpoint
 from tinyvlm.training.config import Stopped, UserError
@@ -27,7 +28,9 @@ def short_ends():
     """The end of a run, which has nothing to do with its checkpoint and its log, costs no time."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (train_clip, train_vlm):
-            patch.setattr(module, "evaluate_test", lambda *_: ({}, dict(ended=1)))
+            patch.setattr(
+                module, "evaluate_test", lambda *_: ({}, dict(ended=proportion([1], [0])))
+            )
             patch.setattr(module, "draw_samples", lambda *_: None)
         patch.setattr(plots, "curves", lambda *_: None)
         yield

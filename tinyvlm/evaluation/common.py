@@ -24,15 +24,15 @@ def evaluation_mode(model):
 
 
 def in_each_language(evaluate_language, model, data, items):
-    """evaluate_language(model, data, items) -> ({name: metric}, {name: number}), in each language
+    """evaluate_language(model, data, items) -> ({title: metric}, {name: metric}), in each language
     that the data set has: both in one. The names of a second language's end with it."""
-    table, numbers = {}, {}
+    table, scores = {}, {}
     for language in data.languages:
         ending = "" if language == data.languages[0] else f" {language}"
-        scores, values = evaluate_language(model, data.speaking(language), items)
-        table |= {name + ending: metric for name, metric in scores.items()}
-        numbers |= {name + ending.replace(" ", "_"): value for name, value in values.items()}
-    return table, numbers
+        titled, named = evaluate_language(model, data.speaking(language), items)
+        table |= {title + ending: metric for title, metric in titled.items()}
+        scores |= {name + ending.replace(" ", "_"): metric for name, metric in named.items()}
+    return table, scores
 
 
 def saliency_of(score, tokens):

@@ -188,7 +188,7 @@ def validate(model, data, pictures=64, pairs=24):
 
 
 def evaluate_test(model, data, items):
-    """The test split: {name: metric} for the table, and numbers for metrics.json."""
+    """The test split: {title: metric} for the table, and all of {name: metric}."""
     return in_each_language(evaluate_language, model, data, items)
 
 
@@ -197,29 +197,30 @@ def evaluate_language(model, data, items):
     predictor, split = VLMPredictor(model, data.tokenizer), data.split("test")
     captions, _ = evaluate_captions(predictor, split.pictures(2 * items))
     families, _ = evaluate_vqa(predictor, split, split.families, items)
-    table = {name.replace("_", " "): captions[name] for name in TABLE}
-    numbers = {name: captions[name].value for name in KEPT}
-    for family, scores in families.items():
-        table[f"VQA {family}"] = scores["seeing"]
-        numbers[f"vqa_{family}"] = scores["seeing"].value
-        numbers[f"vqa_blind_{family}"] = scores["blind"].value
-        numbers[f"vqa_paraphrased_{family}"] = scores["paraphrased"].value
-        if scores["needs_counting"].items:
-            table[f"VQA {family}, hard ones"] = scores["needs_counting"]
-            numbers[f"vqa_hard_{family}"] = scores["needs_counting"].value
-    means = {name: vqa_mean(families, name) for name in ("seeing", "blind", "paraphrased")}
-    others = {
-        "vqa": ("VQA, mean of families", means["seeing"]),
-        "vqa_blind": ("the same without picture", means["blind"]),
-        "vqa_paraphrased": ("the same in words never trained", means["paraphrased"]),
-        "count_all": ("how many in all", evaluate_count(predictor, split, items)),
-    } | {
-        f"premise_{name}": (f"premises {name}", metric)
-        for name, metric in evaluate_premises(predictor, split, items).items()
+    titles = {name: name.replace("_", " ") for name in TABLE}
+    scores = {name: captions[name] for name in KEPT}
+    for family, asked in families.items():
+        titles[f"vqa_{family}"] = f"VQA {family}"
+        scores[f"vqa_{family}"] = asked["seeing"]
+        scores[f"vqa_blind_{family}"] = asked["blind"]
+        scores[f"vqa_paraphrased_{family}"] = asked["paraphrased"]
+        if asked["needs_counting"].items:
+            titles[f"vqa_hard_{family}"] = f"VQA {family}, hard ones"
+            scores[f"vqa_hard_{family}"] = asked["needs_counting"]
+    scores["vqa"] = vqa_mean(families, "seeing")
+    scores["vqa_blind"] = vqa_mean(families, "blind")
+    scores["vqa_paraphrased"] = vqa_mean(families, "paraphrased")
+    scores["count_all"] = evaluate_count(predictor, split, items)
+    for name, metric in evaluate_premises(predictor, split, items).items():
+        scores[f"premise_{name}"] = metric
+        titles[f"premise_{name}"] = f"premises {name}"
+    titles |= {
+        "vqa": "VQA, mean of families",
+        "vqa_blind": "the same without picture",
+        "vqa_paraphrased": "the same in words never trained",
+        "count_all": "how many in all",
     }
-    table |= dict(others.values())
-    numbers |= {name: metric.value for name, (_, metric) in others.items()}
-    return table, numbers | dict(vqa_chance=means["seeing"].chance)
+    return {title: scores[name] for name, title in titles.items()}, scores
 
 
 def sample_lines(model, data, pictures, each=3):

@@ -18,7 +18,7 @@ except ImportError:  # Windows has no such locks
 LANGUAGE_FILE = "language.pt"  # the decoder as the language stage left it
 OF_THE_RUN = ("last.pt", LANGUAGE_FILE, "times.json", "log.jsonl")
 OF_THE_END = (
-    "metrics.json", "samples.png", "curves.png", "sample.png",
+    "metrics.json", "items.json", "samples.png", "curves.png", "sample.png",
     "report.json", "report.md", "report.png",
 )  # fmt: skip
 
