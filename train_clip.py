@@ -39,6 +39,8 @@ from tinyvlm.vision import VISION_ENCODERS
 
 @dataclasses.dataclass
 class Config(TrainConfig):
+    RECIPES = dict(lab=dict(steps=260, eval_every=130))
+
     out: str = option("runs/clip", "folder for checkpoint, log, metrics and pictures")
     steps: int = option(440, "optimizer steps", min=1)
     batch_size: int = option(64, "pictures in a step", min=2)

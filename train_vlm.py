@@ -54,6 +54,8 @@ PROJECTOR_SETTINGS = ("num_queries",)  # flags that a projector may ask for by t
 
 @dataclasses.dataclass
 class Config(TrainConfig):
+    RECIPES = dict(lab=dict(steps=1750, shares="0.8,0.04,0.16", eval_every=175))
+
     projector: str = option("qformer", "vision to image tokens", choices=tuple(PROJECTORS))
     out: str = option("", "folder for all that is written; if empty runs/vlm-PROJECTOR")
     clip: str = option("runs/clip", "checkpoint (or its folder) of train_clip.py, for the encoder")

@@ -54,6 +54,12 @@ def flag_of(field):
 
 def parse(config_class, arguments, description):
     """Command-line arguments (a list of strings) -> a checked config. Raises UserError."""
+    given = parse_settings(config_class, arguments, description)
+    return validate_config(with_recipe(config_class, given))
+
+
+def parse_settings(config_class, arguments, description=""):
+    """What the arguments say, {name: value}, and nothing else. Raises UserError."""
     formatter = argparse.RawDescriptionHelpFormatter
     parser = Parser(description=description, allow_abbrev=False, formatter_class=formatter)
     for field in dataclasses.fields(config_class):
@@ -62,10 +68,14 @@ def parse(config_class, arguments, description):
     if unknown:
         hint = did_you_mean(unknown[0], flags_of(config_class))
         raise UserError(f"unknown argument {unknown[0]!r}{hint}; see --help")
-    defaults = {field.name: field.default for field in dataclasses.fields(config_class)}
-    given = {name: value for name, value in vars(known).items() if value is not None}
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in (defaults | given).items()}
-    return validate_config(config_class(**values))
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in vars(known).items()}
+
+
+def with_recipe(config_class, given):
+    """A config of the settings {name: value} that are given, and for the others the values of the
+    recipe that they name, or the defaults. (A class that has recipes says so in RECIPES.)"""
+    recipes = getattr(config_class, "RECIPES", {})
+    return config_class(**recipes.get(given.get("recipe"), {}) | given)
 
 
 def add_argument(parser, field):
@@ -75,11 +85,10 @@ def add_argument(parser, field):
     default = field.default if field.default not in ("", ()) else "none"
     text = f"{text} (default: {default})".replace("%", "%%")
     flags = [flag_of(field)] + [meta["alias"]] * bool(meta["alias"])
-    common = dict(default=field.default, help=text)
+    common = dict(default=argparse.SUPPRESS, help=text)  # what is not given is not there
     if meta["positional"]:
         parser.add_argument(field.name, nargs="?", metavar=name, **common)
     elif field.type is tuple:
-        common["default"] = None  # argparse would extend it
         parser.add_argument(*flags, nargs="+", action="extend", metavar=name, **common)
     elif field.type is bool:
         parser.add_argument(*flags, action=argparse.BooleanOptionalAction, **common)

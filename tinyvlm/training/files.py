@@ -23,6 +23,10 @@ OF_THE_END = (
 )  # fmt: skip
 
 
+class FolderInUse(UserError):
+    """Another run is in the folder at this moment."""
+
+
 def is_folder(path):
     """False, too, for names that no system can have."""
     with contextlib.suppress(OSError, ValueError):
@@ -69,7 +73,7 @@ def take_lock(folder):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise UserError(f"{folder} is in use by another run; wait for it or name another --out")
+        raise FolderInUse(f"{folder} is in use by another run; wait for it or name another --out")
     except OSError as error:  # some network file systems have no locks
         print(f"note: {folder} cannot be locked ({error.strerror}); start no second run there")
     return descriptor

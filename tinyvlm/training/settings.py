@@ -13,6 +13,10 @@ from tinyvlm.vision import VISION_ENCODERS
 class TrainConfig:
     """The settings that both training scripts share."""
 
+    recipe: str = option(
+        "default", "a set of defaults: the usual one, or lab, the cheapest that tells arms apart",
+        choices=("default", "lab"),
+    )  # fmt: skip
     out: str = option("", "folder for the checkpoint, the log, the metrics and the pictures")
     resume: bool = option(False, "go on from the last checkpoint in --out")
     overwrite: bool = option(False, "replace the run that is in --out")

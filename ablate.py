@@ -1,0 +1,233 @@
+"""A question in, an answer with error bars out: arms, paired seeds, intervals, a verdict.
+
+    python ablate.py                          # the catalogue: questions, claims, what is done
+    python ablate.py plan connector           # cells, minutes, the smallest difference to be seen
+    python ablate.py run connector --seeds 5  # what is missing; what was stopped goes on
+    python ablate.py report                   # experiments/FINDINGS.md from all finished cells
+    python ablate.py run --script train_vlm --arm "mlp: --projector mlp" \\
+        --arm "qformer: --projector qformer" --metric vqa --seeds 3    # one's own question
+
+An experiment is data (experiments/catalogue.py). A cell is one run of a training script, in
+runs/ablate; what it found is kept in experiments/cells, so that anyone can add seeds later.
+"""
+
+import dataclasses
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import train_clip
+import train_vlm
+from experiments.catalogue import EXPERIMENTS
+from tinyvlm.ablation.cells import cell_of
+from tinyvlm.ablation.experiment import Claim, Experiment
+from tinyvlm.ablation.findings import arms_of, findings_of
+from tinyvlm.ablation.planning import kind_of, times_here, what_can_be_seen
+from tinyvlm.ablation.plots import draw
+from tinyvlm.ablation.report import page, section
+from tinyvlm.ablation.results import load_result
+from tinyvlm.ablation.runner import Runner
+from tinyvlm.training.config import (
+    UserError,
+    did_you_mean,
+    option,
+    parse_settings,
+    run_script,
+    validate_config,
+)
+from tinyvlm.training.files import make_folder, read_json, write_atomically, write_json
+
+SCRIPTS = {"train_clip": train_clip, "train_vlm": train_vlm}
+COMMANDS = ("list", "plan", "run", "report")
+REGISTERED = "registered.json"
+
+
+@dataclasses.dataclass
+class Config:
+    command: str = option("list", "list, plan, run or report", choices=COMMANDS, positional=True)
+    name: str = option("", "an experiment of the catalogue; if empty all", positional=True)
+    seeds: int = option(0, "seeds of each arm; 0: as many as the experiment wants", min=0, max=32)
+    script: str = option("train_vlm", "of one's own question", choices=tuple(SCRIPTS))
+    arm: tuple = option((), 'an arm of one\'s own question, "NAME: --flag value ..."; the first is'
+                        " what the others are compared with")  # fmt: skip
+    metric: str = option("vqa", "what one's own question is about, of metrics.json")
+    recipe: str = option("lab", "of one's own question: lab or default")
+    smallest: float = option(0.01, "its smallest difference of interest", min=1e-6, max=1.0)
+    shard: str = option("", "i/n: the i-th of n parts of the cells, counted from 0")
+    jobs: int = option(1, "processes, one a GPU", min=1, max=64)
+    renew: bool = option(False, "run cells of older code again")
+    device: str = option("auto", "auto, cpu, mps, cuda or cuda:N")
+    runs: str = option("runs/ablate", "folder of the runs, with their weights")
+    cells: str = option("experiments/cells", "folder of what finished cells found")
+    out: str = option("experiments/FINDINGS.md", "the page that report writes")
+
+
+def main(config):
+    """Do what the command says; returns {experiment: [Finding]} of what it was about."""
+    config = validate_config(config)
+    experiments = chosen(config)
+    if config.command == "list":
+        return show_catalogue(experiments, config)
+    if config.command == "plan":
+        return show_plan(experiments, config)
+    if config.command == "run":
+        run(experiments, config)
+    return report(experiments, config)
+
+
+# ---------------------------------------------------------------- which experiments
+
+
+def chosen(config):
+    """The experiments that the flags are about. UserError if there is none of that name."""
+    if config.arm:
+        return [own_question(config)]
+    if config.name:
+        names = [experiment.name for experiment in EXPERIMENTS]
+        if config.name not in names:
+            hint = did_you_mean(config.name, names)
+            raise UserError(
+                f"there is no experiment {config.name!r}{hint}; python ablate.py lists them"
+            )
+        return [EXPERIMENTS[names.index(config.name)]]
+    return list(EXPERIMENTS)
+
+
+def own_question(config):
+    """The experiment of --arm "NAME: --flag value". UserError if that makes no sense."""
+    if config.name:
+        raise UserError(f"--arm asks a question of your own; leave out {config.name}")
+    arms = {}
+    for text in config.arm:
+        name, colon, flags = text.partition(":")
+        if not colon or not name.strip() or name.strip() in arms:
+            hint = 'write --arm "NAME: --flag value", each with a name of its own'
+            raise UserError(f"--arm {text!r} names no arm; {hint}")
+        arms[name.strip()] = parse_settings(SCRIPTS[config.script].Config, shlex.split(flags))
+    if len(arms) < 2:
+        raise UserError("one --arm compares nothing; give two or more")
+    first, *others = arms
+    return Experiment(
+        name="own question", question=" or ".join(arms) + "?", source="nobody",
+        script=config.script, arms=arms, metric=config.metric, smallest=config.smallest,
+        claims=tuple(Claim(arm, ">", first) for arm in others),
+        common=dict(recipe=config.recipe),
+    )  # fmt: skip
+
+
+def cells_of(experiment, config):
+    """{key: (arm, seed, cell)}, seed by seed, so that an answer comes early and gets better."""
+    seeds = range(config.seeds or experiment.seeds)
+    cells = [
+        (arm, seed, cell_of(experiment.script, experiment.settings(arm), seed, SCRIPTS))
+        for seed in seeds
+        for arm in experiment.arms
+    ]
+    return {cell.key: (arm, seed, cell) for arm, seed, cell in cells}
+
+
+# ---------------------------------------------------------------- commands
+
+
+def show_catalogue(experiments, config):
+    found = {}
+    for experiment in experiments:
+        arms = arms_of(experiment, SCRIPTS, config.cells)
+        cells = cells_of(experiment, config)
+        done = sum(bool(load_result(config.cells, cell)) for *_, cell in cells.values())
+        print(f"{experiment.name}: {experiment.question} {done} of {len(cells)} cells done")
+        print(f"    claimed: {experiment.source}")
+        print(f"    arms: {', '.join(experiment.arms)}")
+        found[experiment.name] = findings_of(experiment, arms)
+        for finding in found[experiment.name]:
+            print(f"    {finding.claim}: {finding.verdict} ({len(finding.seeds)} seeds)")
+    return found
+
+
+def show_plan(experiments, config):
+    """Cells, minutes and what so many seeds can show; returns {}."""
+    runner, times = make_runner(config), times_here(config.cells)
+    for experiment in experiments:
+        cells = [cell for *_, cell in cells_of(experiment, config).values()]
+        arms, seeds = arms_of(experiment, SCRIPTS, config.cells), config.seeds or experiment.seeds
+        missing = runner.missing(cells)
+        known = [times[kind_of(cell)] for cell in missing if kind_of(cell) in times]
+        unknown = len(missing) - len(known)
+        print(f"{experiment.name}: {len(cells)} cells; {len(missing)} to run, with what they need")
+        print(f"    about {sum(known) / 60:.0f} minutes here", end="")
+        print(f", and {unknown} that were never timed here" if unknown else "")
+        print(f"    {what_can_be_seen(experiment, arms, seeds)}")
+    return {}
+
+
+def make_runner(config):
+    return Runner(SCRIPTS, config.runs, config.cells, config.device, config.renew)
+
+
+def run(experiments, config):
+    """Run what is missing. UserError of the first cell that failed, once all others are done."""
+    if config.jobs > 1:
+        return run_on_gpus(config)
+    wanted = {}
+    for experiment in experiments:
+        register(experiment, config)
+        for key, (arm, seed, cell) in cells_of(experiment, config).items():
+            wanted.setdefault(key, (cell, f"{experiment.name}: {arm}, seed {seed}"))
+    keys = list(wanted)[slice(*shard_of(config.shard))]
+    names = {key: wanted[key][1] for key in keys}
+    [metric] = {e.metric for e in experiments} if len(experiments) == 1 else [""]
+    failed = make_runner(config).run([wanted[key][0] for key in keys], names, metric)
+    if failed:
+        lines = "; ".join(f"{name}: {why}" for name, why in failed.items())
+        raise RuntimeError(f"{len(failed)} cells failed: {lines}")
+
+
+def shard_of(text):
+    """ "i/n" -> the slice (i, None, n) of the cells. UserError if it is neither that nor empty."""
+    if not text:
+        return 0, None, 1
+    part, _, parts = text.partition("/")
+    if not (part.isdigit() and parts.isdigit() and int(part) < int(parts)):
+        raise UserError(f"--shard is {text!r}; give i/n such as 0/4, where i is less than n")
+    return int(part), None, int(parts)
+
+
+def run_on_gpus(config):
+    """The same command once on each of so many GPUs; each takes cells that no other one has."""
+    words = [word for word in sys.argv[1:] if word]
+    own = [sys.executable, __file__, *words, "--jobs", "1", "--device"]
+    running = [subprocess.Popen([*own, f"cuda:{gpu}"]) for gpu in range(config.jobs)]
+    if any([process.wait() for process in running]):
+        raise RuntimeError("a process failed; what the others finished is kept")
+
+
+def register(experiment, config):
+    """Write down what the experiment is, before its first cell runs."""
+    path = make_folder(config.cells) / REGISTERED
+    known = read_json(path)
+    if experiment.name not in known and experiment in EXPERIMENTS:
+        write_json(path, known | {experiment.name: experiment.registration})
+
+
+def report(experiments, config):
+    """Tables and pictures from what is there; all experiments: the page."""
+    registered = read_json(Path(config.cells) / REGISTERED)
+    found = {}
+    for experiment in experiments:
+        arms = arms_of(experiment, SCRIPTS, config.cells)
+        if any(arms.values()):
+            found[experiment.name] = findings_of(experiment, arms)
+            draw(experiment, arms, Path(config.runs) / f"{experiment.name.replace(' ', '-')}.png")
+            print(
+                section(experiment, arms, found[experiment.name], registered.get(experiment.name))
+            )
+    if experiments == list(EXPERIMENTS):
+        text = page(EXPERIMENTS, SCRIPTS, config.cells, registered)
+        write_atomically(Path(config.out), text.encode())
+        print(f"{config.out} has all of these")
+    return found
+
+
+if __name__ == "__main__":
+    run_script(main, Config, __doc__)

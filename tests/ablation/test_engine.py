@@ -1,0 +1,306 @@
+"""Cells and experiments: what is run, what is kept, what is shared, what becomes of failures."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import ablate
+import train_clip
+import train_vlm
+from tinyvlm.ablation import results, runner
+from tinyvlm.ablation.cells import cell_of
+from tinyvlm.ablation.experiment import Claim, Experiment, From
+from tinyvlm.ablation.findings import arms_of, findings_of
+from tinyvlm.ablation.report import page
+from tinyvlm.evaluation.items import save_items
+from tinyvlm.evaluation.statistics import proportion
+from tinyvlm.training.config import UserError, with_recipe
+from tinyvlm.training.files import FolderInUse, append_log, locked, make_folder, write_json
+
+pytestmark = pytest.mark.quick
+REAL = {"train_clip": train_clip, "train_vlm": train_vlm}
+CONNECTOR = Experiment(
+    name="connector", question="Which one?", source="somebody: 1 -> 2", script="train_vlm",
+    arms=dict(linear=dict(projector="linear"), mlp=dict(projector="mlp")),
+    claims=(Claim("mlp", ">", "linear"),), metric="vqa", shown=("fact_f1",),
+)  # fmt: skip
+SCORES = ("vqa", "vqa_relation", "vqa_count", "fact_f1")
+GOOD = {"linear": 0.80, "mlp": 0.90, "qformer": 0.85, "label": 0.85}
+
+
+class Fake:
+    """A training script that knows its score beforehand; `calls` are the configs that it ran."""
+
+    def __init__(self, module, fail=(), busy=()):
+        self.Config, self.fail, self.busy, self.calls = module.Config, set(fail), list(busy), []
+
+    def main(self, config):
+        if self.busy and self.busy.pop():
+            raise FolderInUse("in use; wait")
+        folder = make_folder(config.out)
+        with locked(folder):
+            self.calls.append(config)
+            projector = getattr(config, "projector", "")
+            if projector in self.fail:
+                raise RuntimeError("it broke")
+            if (folder / "metrics.json").exists():
+                return
+            (folder / "last.pt").write_bytes(b"weights")
+            right = np.arange(200) < 200 * GOOD.get(projector, 0.5) + 2 * config.seed
+            scores = {name: proportion(right, np.arange(200)) for name in SCORES}
+            save_items(folder / "items.json", scores)
+            append_log(folder, 10, loss=1.0, val_vqa=0.5)
+            values = {name: metric.value for name, metric in scores.items()}
+            write_json(folder / "config.json", dataclasses.asdict(config))
+            write_json(folder / "metrics.json", values | dict(wall_seconds=60.0))
+
+
+@pytest.fixture
+def scripts():
+    return {name: Fake(module) for name, module in REAL.items()}
+
+
+def make_runner(scripts, tmp_path, **settings):
+    return runner.Runner(scripts, tmp_path / "runs", tmp_path / "cells", **settings)
+
+
+def cells(experiment, seeds=1):
+    return [
+        cell_of(experiment.script, experiment.settings(arm), seed, REAL)
+        for seed in range(seeds)
+        for arm in experiment.arms
+    ]
+
+
+def run(experiment, scripts, tmp_path, seeds=1, **settings):
+    engine = make_runner(scripts, tmp_path, **settings)
+    return engine.run(cells(experiment, seeds), {}, "vqa")
+
+
+# ---------------------------------------------------------------- cells
+
+
+def test_arms_of_a_seed_share_their_clip_and_their_language_stage():
+    linear, mlp = cells(CONNECTOR)
+    assert linear.key != mlp.key
+    for need in ("clip", "decoder"):
+        assert linear.needs[need].key == mlp.needs[need].key
+    other = cell_of("train_vlm", CONNECTOR.settings("mlp"), 1, REAL)
+    assert len({other.key, other.needs["clip"].key, other.needs["decoder"].key, mlp.key}) == 4
+    assert mlp.needs["clip"].key != other.needs["clip"].key
+    language = mlp.needs["decoder"]
+    whole = with_recipe(train_vlm.Config, mlp.settings)
+    assert language.settings["stages"] == "language" and not language.needs
+    assert language.settings["steps"] == round(float(whole.shares.split(",")[0]) * whole.steps)
+
+
+def test_a_need_is_what_the_settings_say():
+    settings = dict(recipe="lab", encoder_init="random", stages="instruct", shares="1")
+    assert cell_of("train_vlm", settings, 0, REAL).needs == {}
+    korean = cell_of("train_vlm", dict(language="ko", decoder="gpt", dim=96), 0, REAL)
+    assert korean.needs["clip"].settings == dict(language="ko", seed=0)
+    assert korean.needs["decoder"].settings["dim"] == 96
+    assert "decoder" not in korean.settings and "clip" not in korean.settings
+    given = cell_of("train_vlm", dict(clip=From("train_clip", dict(encoder="vit"))), 3, REAL)
+    assert given.needs["clip"].settings == dict(encoder="vit", seed=3)
+    assert given.needs["clip"].key != cell_of("train_vlm", {}, 3, REAL).needs["clip"].key
+    assert (
+        cell_of("train_clip", {}, 0, REAL, threads=1).key != cell_of("train_clip", {}, 0, REAL).key
+    )
+
+
+def test_settings_of_every_cell_of_the_catalogue_are_valid():
+    for experiment in ablate.EXPERIMENTS:
+        for cell in cells(experiment):
+            for part in cell.with_needs():
+                folders = {name: "runs/x" for name in part.needs}
+                with_recipe(REAL[part.script].Config, part.settings | folders)
+            assert part.key == cell.key
+
+
+# ---------------------------------------------------------------- running
+
+
+def test_what_is_finished_is_not_run_again_and_seeds_are_added(scripts, tmp_path):
+    assert run(CONNECTOR, scripts, tmp_path) == {}
+    vlm, clip = scripts["train_vlm"], scripts["train_clip"]
+    assert [c.projector for c in vlm.calls if c.stages != "language"] == ["linear", "mlp"]
+    assert len(vlm.calls) == 3 and len(clip.calls) == 1
+    assert run(CONNECTOR, scripts, tmp_path) == {} and len(vlm.calls) == 3
+    assert run(CONNECTOR, scripts, tmp_path, seeds=2) == {}
+    assert len(vlm.calls) == 6 and len(clip.calls) == 2
+    decoders = {c.decoder for c in vlm.calls if c.stages != "language"}
+    assert len(decoders) == 2 and all(d.startswith(str(tmp_path)) for d in decoders)
+
+
+def test_lost_weights_are_trained_again_where_they_are_needed(scripts, tmp_path):
+    run(CONNECTOR, scripts, tmp_path)
+    clip = cells(CONNECTOR)[0].needs["clip"]
+    (tmp_path / "runs" / clip.key / "metrics.json").unlink()
+    engine = make_runner(scripts, tmp_path)
+    assert engine.missing(cells(CONNECTOR)) == []  # nobody needs them
+    label = cell_of("train_vlm", CONNECTOR.common | dict(projector="label"), 0, REAL)
+    assert [cell.key for cell in engine.missing([label])] == [clip.key, label.key]
+
+
+def test_a_cell_that_fails_is_told_and_the_others_go_on(tmp_path):
+    scripts = {"train_clip": Fake(train_clip), "train_vlm": Fake(train_vlm, fail=["linear"])}
+    engine = make_runner(scripts, tmp_path)
+    names = {cell.key: cell.settings["projector"] for cell in cells(CONNECTOR)}
+    failed = engine.run(cells(CONNECTOR), names, "vqa")
+    assert set(failed) == {"linear"} and "it broke" in failed["linear"]
+    assert [bool(results.load_result(tmp_path / "cells", c)) for c in cells(CONNECTOR)] == [
+        False,
+        True,
+    ]
+
+
+def test_what_needs_a_failed_cell_fails_without_being_run(tmp_path):
+    clip = Fake(train_clip)
+    clip.main = lambda config: 1 / 0
+    scripts = {"train_clip": clip, "train_vlm": Fake(train_vlm)}
+    failed = run(CONNECTOR, scripts, tmp_path)
+    assert len(failed) == 3  # CLIP and both arms; the language stage needs none
+    assert [c.stages for c in scripts["train_vlm"].calls] == ["language"]
+
+
+def test_a_cell_that_another_process_has_is_looked_at_again(tmp_path, monkeypatch):
+    naps = []
+    monkeypatch.setattr(runner.time, "sleep", naps.append)
+    scripts = {"train_clip": Fake(train_clip, busy=[True]), "train_vlm": Fake(train_vlm)}
+    assert run(CONNECTOR, scripts, tmp_path) == {}
+    assert len(scripts["train_clip"].calls) == 1 and len(naps) <= 1
+    assert all(results.load_result(tmp_path / "cells", cell) for cell in cells(CONNECTOR))
+
+
+def test_a_stopped_cell_goes_on_but_not_with_other_code(scripts, tmp_path, monkeypatch):
+    [cell, _] = cells(CONNECTOR)
+    run(CONNECTOR, scripts, tmp_path)
+    folder = tmp_path / "runs" / cell.key
+    for code, resume in (("same", True), ("other", False)):
+        (folder / "metrics.json").unlink()
+        (tmp_path / "cells" / f"{cell.key}.json").unlink()
+        folder.with_suffix(".code").write_text("same")
+        monkeypatch.setattr(runner, "code_version", lambda code=code: code)
+        scripts["train_vlm"].calls.clear()
+        run(CONNECTOR, scripts, tmp_path)
+        [call] = scripts["train_vlm"].calls
+        assert (call.resume, call.overwrite) == (resume, not resume)
+
+
+# ---------------------------------------------------------------- code versions
+
+
+def test_the_version_follows_what_the_code_does_and_no_comment(tmp_path):
+    def version(text):
+        (tmp_path / "tinyvlm").mkdir(exist_ok=True)
+        (tmp_path / "tinyvlm" / "a.py").write_text(text)
+        return results.code_version.__wrapped__(tmp_path)
+
+    plain = version("def f(x):\n    return x + 1\n")
+    assert version('"""What."""\n\ndef f(x):  # why\n    """So."""\n    return x + 1\n') == plain
+    assert version("def f(x):\n    return x + 2\n") != plain
+    assert len(results.code_version()) == 8
+
+
+def test_cells_of_different_code_are_not_paired(scripts, tmp_path, monkeypatch):
+    run(CONNECTOR, scripts, tmp_path)
+    only_mlp = dataclasses.replace(CONNECTOR, arms=dict(mlp=dict(projector="mlp")), claims=())
+    monkeypatch.setattr(results, "code_version", lambda: "newer")
+    monkeypatch.setattr(runner, "code_version", lambda: "newer")
+    assert run(only_mlp, scripts, tmp_path) == {}  # what is there is kept
+    [finding] = findings_of(CONNECTOR, arms_of(CONNECTOR, REAL, tmp_path / "cells"))
+    assert finding.seeds == [0]
+    for cell in tmp_path.glob("runs/*/metrics.json"):
+        cell.unlink()
+    run(only_mlp, scripts, tmp_path, renew=True)
+    [finding] = findings_of(CONNECTOR, arms_of(CONNECTOR, REAL, tmp_path / "cells"))
+    assert finding.seeds == [] and finding.left_out == [0]
+
+
+# ---------------------------------------------------------------- findings
+
+
+def test_a_finding_pairs_seeds(scripts, tmp_path):
+    run(CONNECTOR, scripts, tmp_path, seeds=3)
+    arms = arms_of(CONNECTOR, REAL, tmp_path / "cells")
+    [finding] = findings_of(CONNECTOR, arms)
+    assert finding.seeds == [0, 1, 2] and finding.difference == pytest.approx(0.1)
+    assert finding.verdict == "REPRODUCED" and finding.p == 0.0 and finding.left_out == []
+    assert finding.both[0] < 0.1 < finding.both[1]  # scenes scatter where seeds do not
+    other = dataclasses.replace(CONNECTOR, claims=(Claim("mlp", "<", "linear"),))
+    assert findings_of(other, arms)[0].verdict == "REVERSED"
+    same = dataclasses.replace(CONNECTOR, smallest=0.2)
+    assert findings_of(same, arms)[0].verdict == "NULL"
+
+
+def test_the_page_is_the_same_to_the_byte_and_says_what_changed(scripts, tmp_path):
+    run(CONNECTOR, scripts, tmp_path, seeds=2)
+    registered = {"connector": CONNECTOR.registration}
+    one, other = (page([CONNECTOR], REAL, tmp_path / "cells", registered) for _ in range(2))
+    assert one == other and "REPRODUCED" in one and "mlp > linear" in one
+    assert "0.805 (0.800 to 0.810)" in one  # linear, over two seeds
+    assert "Changed since" not in one
+    later = dataclasses.replace(CONNECTOR, smallest=0.05)
+    assert "Changed since" in page([later], REAL, tmp_path / "cells", registered)
+    assert dataclasses.replace(CONNECTOR, seeds=9).registration == CONNECTOR.registration
+
+
+def test_claims_name_arms():
+    with pytest.raises(ValueError, match="names no two arms"):
+        dataclasses.replace(CONNECTOR, claims=(Claim("mlp", ">", "mpl"),))
+
+
+# ---------------------------------------------------------------- the script
+
+
+def test_ones_own_question(scripts, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(ablate, "SCRIPTS", scripts)
+    folders = dict(runs=str(tmp_path / "runs"), cells=str(tmp_path / "cells"))
+    arms = ("plain: --projector linear", "two: --projector mlp --lr 0.002")
+    found = ablate.main(ablate.Config(command="run", arm=arms, seeds=2, **folders))
+    [[finding]] = found.values()
+    assert str(finding.claim) == "two > plain" and finding.difference == pytest.approx(0.1)
+    assert [c.lr for c in scripts["train_vlm"].calls if c.projector == "mlp"] == [0.002] * 2
+    assert "REPRODUCED" in capsys.readouterr().out
+    assert next((tmp_path / "runs").glob("*.png")).stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        (dict(command="run", name="conector"), "did you mean connector"),
+        (dict(command="run", arm=("a: --projector mlp",)), "two or more"),
+        (dict(command="run", arm=("a --projector mlp", "b:")), "names no arm"),
+        (dict(command="run", arm=("a:", "b: --projektor mlp")), "--projektor"),
+        (dict(command="run", arm=("a:", "b:"), name="connector"), "leave out"),
+        (dict(command="run", name="connector", shard="3/3"), "--shard"),
+        (dict(command="rnu"), "run"),
+    ],
+)
+def test_errors_are_for_people(settings, words, tmp_path):
+    with pytest.raises(UserError, match=words):
+        ablate.main(ablate.Config(**settings, cells=str(tmp_path / "cells")))
+
+
+def test_shards_share_the_work(scripts, tmp_path, monkeypatch):
+    monkeypatch.setattr(ablate, "SCRIPTS", scripts)
+    folders = dict(runs=str(tmp_path / "runs"), cells=str(tmp_path / "cells"))
+    run = dict(command="run", name="connector", seeds=2, **folders)
+    ran = []
+    for shard in ("0/2", "1/2"):
+        scripts["train_vlm"].calls.clear()
+        ablate.main(ablate.Config(**run, shard=shard))
+        ran.append(
+            [(c.projector, c.seed) for c in scripts["train_vlm"].calls if c.stages != "language"]
+        )
+    assert ran == [[("linear", 0), ("linear", 1)], [("mlp", 0), ("mlp", 1)]]
+
+
+def test_the_catalogue_and_the_plan_run_from_nothing(tmp_path, capsys):
+    for command in ("list", "plan"):
+        ablate.main(ablate.Config(command=command, cells=str(tmp_path / "none")))
+    out = capsys.readouterr().out
+    assert all(experiment.name in out for experiment in ablate.EXPERIMENTS)
+    assert "never timed" in out

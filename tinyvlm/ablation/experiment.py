@@ -1,0 +1,69 @@
+"""What an experiment is: data. A question, its source, arms, and what was claimed before it ran."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+
+RELATIONS = (">", "<", "=")
+
+
+@dataclass(frozen=True)
+class From:
+    """The value of a setting that names another run's folder: that run, of the same seed."""
+
+    script: str
+    settings: dict
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`first` RELATION `second`, two arms, in the experiment's metric: ">", "<" or "="."""
+
+    first: str
+    relation: str
+    second: str
+
+    def __str__(self):
+        return f"{self.first} {self.relation} {self.second}"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A question about these models, fixed before its first cell runs.
+
+    arms: {name: {setting: value}} of `script` (train_clip or train_vlm), beside `common`, which all
+    have. metric: a name in a run's metrics.json. smallest: the smallest difference of interest.
+    source: who claimed it, and what was measured there. seeds: how many are wanted. shown: further
+    metrics of the tables, about which nothing is claimed.
+    """
+
+    name: str
+    question: str
+    source: str
+    script: str
+    arms: dict
+    claims: tuple
+    metric: str
+    smallest: float = 0.01
+    seeds: int = 3
+    common: dict = field(default_factory=lambda: dict(recipe="lab"))
+    shown: tuple = ()
+
+    def __post_init__(self):
+        for claim in self.claims:
+            unknown = {claim.first, claim.second} - set(self.arms)
+            if unknown or claim.relation not in RELATIONS:
+                raise ValueError(f"experiment {self.name}: the claim {claim} names no two arms")
+
+    def settings(self, arm):
+        return self.common | self.arms[arm]
+
+    @property
+    def registration(self):
+        """A hash of all that is fixed before the first cell runs; more seeds may follow."""
+        fixed = {name: value for name, value in vars(self).items() if name not in OPEN}
+        text = json.dumps(fixed, sort_keys=True, default=vars)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+OPEN = ("seeds", "shown")  # what may change later

@@ -1,0 +1,38 @@
+"""What an experiment would cost, and what it could show."""
+
+import math
+from pathlib import Path
+
+from tinyvlm.ablation import statistics
+from tinyvlm.ablation.cells import Cell
+from tinyvlm.ablation.findings import findings_of
+from tinyvlm.ablation.results import hardware
+from tinyvlm.training.files import read_json
+
+
+def what_can_be_seen(experiment, arms, seeds):
+    """The smallest difference that so many seeds show, if they scatter like those there are."""
+    scatter = [f.deviation for f in findings_of(experiment, arms) if not math.isnan(f.deviation)]
+    deviation, source = (max(scatter), "those that are there") if scatter else (0.01, "one point")
+    points = 100 * statistics.detectable(deviation, seeds)
+    needed = statistics.seeds_needed(deviation, experiment.smallest)
+    return (
+        f"{seeds} seeds show differences of {points:.1f} points of {experiment.metric}, if they"
+        f" scatter like {source}; {needed} show {100 * experiment.smallest:g}"
+    )
+
+
+def kind_of(cell):
+    """What takes the same time whatever the seed."""
+    return cell.script, repr(sorted((k, v) for k, v in cell.settings.items() if k != "seed"))
+
+
+def times_here(folder):
+    """Seconds in all of the kinds of cells that were finished on this hardware."""
+    times = {}
+    for path in sorted(Path(folder).glob("*.json")):
+        content = read_json(path)
+        if content.get("hardware") == hardware():
+            cell = Cell(content["script"], content["settings"], {})
+            times[kind_of(cell)] = content["metrics"]["wall_seconds"]
+    return times

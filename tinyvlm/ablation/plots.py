@@ -1,0 +1,57 @@
+"""The picture of an experiment: arms with their seeds and intervals, and their learning curves."""
+
+import numpy as np
+
+from tinyvlm.ablation.statistics import paired_interval
+from tinyvlm.evaluation.plots import new_figure, save
+
+COLOURS = ("#0969da", "#bc4c00", "#1a7f37", "#8250df", "#cf222e", "#57606a", "#9a6700", "#0a7ea4")
+
+
+def draw(experiment, arms, path):
+    """arms: {arm: {seed: Result}}. A dot a seed, the mean and its 95 % interval, for each metric;
+    then the validation score by step, the band of the seeds around their mean."""
+    metrics = [experiment.metric, *experiment.shown]
+    arms = {arm: list(results.values()) for arm, results in arms.items() if results}
+    width, height = 3.2 * len(metrics) + 4.5, 0.45 * len(arms) + 1.6
+    figure = new_figure(width, max(height, 3), layout="constrained")
+    ratios = [3.2] * len(metrics) + [4.5]
+    axes = figure.subplots(1, len(ratios), width_ratios=ratios, squeeze=False)[0]
+    for axis, metric in zip(axes, metrics, strict=False):
+        for row, results in enumerate(arms.values()):
+            draw_arm(axis, row, [r.number(metric) for r in results], COLOURS[row % len(COLOURS)])
+        axis.set_yticks(range(len(arms)), list(arms) if axis is axes[0] else [""] * len(arms))
+        axis.set_ylim(len(arms) - 0.5, -0.5)
+        axis.set_title(metric.replace("_", " "), fontsize=10)
+        axis.grid(alpha=0.25, axis="x")
+    draw_curves(axes[-1], experiment.metric, arms)
+    figure.suptitle(experiment.question, fontsize=11)
+    save(figure, path)
+
+
+def draw_arm(axis, row, values, colour):
+    mean = float(np.mean(values))
+    axis.scatter(values, [row] * len(values), s=14, color=colour, alpha=0.5)
+    axis.scatter([mean], [row], s=60, color=colour, marker="|", linewidth=2.5)
+    if len(values) > 1:
+        axis.plot(paired_interval(values), [row, row], color=colour, linewidth=1.5)
+
+
+def draw_curves(axis, metric, arms):
+    """The validation score that is nearest to the metric, by step."""
+    known = {key for results in arms.values() for r in results for line in r.log for key in line}
+    score = next(
+        (name for name in (f"val_{metric}", "val_vqa", "val_r_at_1") if name in known), "loss"
+    )
+    for row, (arm, results) in enumerate(arms.items()):
+        curves = [{line["step"]: line[score] for line in r.log if score in line} for r in results]
+        steps = sorted(set.intersection(*map(set, curves)))
+        values = np.array([[curve[step] for step in steps] for curve in curves])
+        colour = COLOURS[row % len(COLOURS)]
+        axis.plot(steps, values.mean(0), color=colour, label=arm, linewidth=1.3)
+        axis.fill_between(
+            steps, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0
+        )
+    axis.set_title(f"{score.replace('_', ' ')} by step; band: the seeds", fontsize=10)
+    axis.legend(fontsize=8)
+    axis.grid(alpha=0.25)

@@ -1,0 +1,134 @@
+"""Findings as Markdown: the page of all experiments, and a table on the screen for one."""
+
+import math
+import textwrap
+
+import numpy as np
+
+from tinyvlm.ablation.findings import arms_of, findings_of
+
+HEAD = """\
+# Claims about vision-language models, re-tested
+
+Written by `python ablate.py report` from `experiments/cells/`; the experiments stand in
+`experiments/catalogue.py`. Arms of a seed share data, order and initial weights, so differences
+are paired. `t`: 95 % interval of the mean difference over seeds (Student); `seeds and scenes`:
+bootstrap over both; `p`: Holm's, over the claims of an experiment; `p (equal)`: two one-sided
+tests that the difference is smaller than the smallest of interest. REPRODUCED and REVERSED: it is
+there, in the claimed or in the other direction; NULL: too small to be of interest; INCONCLUSIVE:
+more seeds are needed.
+"""
+
+
+def page(catalogue, scripts, folder, registered):
+    """FINDINGS.md of all experiments that have finished cells. registered: {name: hash}."""
+    parts, summary = [], []
+    for experiment in catalogue:
+        arms = arms_of(experiment, scripts, folder)
+        if any(arms.values()):
+            findings = findings_of(experiment, arms)
+            summary += [summary_row(experiment, finding) for finding in findings]
+            parts.append(section(experiment, arms, findings, registered.get(experiment.name)))
+    head = ["experiment", "claim", "difference, points", "t", "seeds", "verdict"]
+    return "\n".join([HEAD, *table(head, summary), *parts]).rstrip() + "\n"
+
+
+def summary_row(experiment, finding):
+    link = f"[{experiment.name}](#{experiment.name})"
+    return [
+        link, f"{finding.claim} ({experiment.metric})", points(finding.difference),
+        interval(finding.interval), str(len(finding.seeds)), finding.verdict,
+    ]  # fmt: skip
+
+
+def section(experiment, arms, findings, registered):
+    """One experiment: question, source, arms, claims."""
+    lines = [f"## {experiment.name}", "", experiment.question, ""]
+    lines += [*textwrap.wrap(f"Claimed: {experiment.source}", 100), ""]
+    lines += [*arms_table(experiment, arms), *claims_table(findings)]
+    lines += [note for note in notes(experiment, arms, findings, registered)]
+    return "\n".join([*lines, ""])
+
+
+def arms_table(experiment, arms):
+    """Means over seeds, and their range."""
+    metrics = [experiment.metric, *experiment.shown]
+    rows = []
+    for arm, results in arms.items():
+        settings = " ".join(
+            f"--{flag(name)} {value}" for name, value in experiment.arms[arm].items()
+        )
+        cells = [over_seeds([r.number(metric) for r in results.values()]) for metric in metrics]
+        seconds = over_seeds([r.number("wall_seconds") for r in results.values()], 0)
+        rows.append([arm, f"`{settings}`" if settings else "", str(len(results)), *cells, seconds])
+    return table(["arm", "settings", "seeds", *metrics, "seconds"], rows)
+
+
+def claims_table(findings):
+    rows = [
+        [
+            str(finding.claim), points(finding.difference), interval(finding.interval),
+            interval(finding.both), number(finding.p), number(finding.p_equivalent),
+            str(len(finding.seeds)), f"**{finding.verdict}**",
+        ]
+        for finding in findings
+    ]  # fmt: skip
+    head = ["claim", "difference, points", "t", "seeds and scenes", "p", "p (equal)", "seeds"]
+    return table([*head, "verdict"], rows)
+
+
+def notes(experiment, arms, findings, registered):
+    """What one has to know besides: size of interest, registration, code, hardware, command."""
+    yield f"Smallest difference of interest: {100 * experiment.smallest:g} points."
+    if registered is None:
+        yield "Not registered before it ran."
+    elif registered == experiment.registration:
+        yield f"Registered before its first cell ran: `{registered}`."
+    else:
+        yield f"**Changed since its first cell ran**: `{registered}`, `{experiment.registration}`."
+    results = [result for by_seed in arms.values() for result in by_seed.values()]
+    for what in ("code", "hardware"):
+        values = sorted({result.content[what] for result in results})
+        yield f"{what.capitalize()}: {'; '.join(values)}."
+    for finding in findings:
+        if finding.left_out:
+            yield f"Left out of {finding.claim}, for its two cells are of different code: seeds" + (
+                f" {', '.join(map(str, finding.left_out))}; `--renew` runs them again."
+            )
+        if finding.needed:
+            yield f"{finding.claim}: about {finding.needed} seeds would decide."
+    yield f"`python ablate.py run {experiment.name} --seeds {experiment.seeds}`"
+
+
+# ---------------------------------------------------------------- pieces of text
+
+
+def flag(name):
+    return name.replace("_", "-")
+
+
+def points(share):
+    return "" if math.isnan(share) else f"{100 * share:+.1f}"
+
+
+def interval(bounds):
+    return "" if math.isnan(bounds[0]) else f"{100 * bounds[0]:+.1f} to {100 * bounds[1]:+.1f}"
+
+
+def number(p):
+    return "" if math.isnan(p) else f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
+def over_seeds(values, digits=3):
+    """Their mean, and their range where there are several."""
+    if not values:
+        return ""
+    mean = f"{np.mean(values):.{digits}f}"
+    if len(values) == 1:
+        return mean
+    return f"{mean} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def table(head, rows):
+    lines = [f"| {' | '.join(head)} |", f"| {' | '.join(['---'] * len(head))} |"]
+    return lines + [f"| {' | '.join(row)} |" for row in rows] + [""]
