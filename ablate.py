@@ -25,7 +25,7 @@ from tinyvlm.ablation.experiment import Claim, Experiment
 from tinyvlm.ablation.findings import arms_of, findings_of
 from tinyvlm.ablation.planning import kind_of, times_here, what_can_be_seen
 from tinyvlm.ablation.plots import draw
-from tinyvlm.ablation.report import page, section
+from tinyvlm.ablation.report import NOISE, page, section
 from tinyvlm.ablation.results import load_result
 from tinyvlm.ablation.runner import Runner
 from tinyvlm.training.config import (
@@ -213,15 +213,15 @@ def register(experiment, config):
 def report(experiments, config):
     """Tables and pictures from what is there; all experiments: the page."""
     registered = read_json(Path(config.cells) / REGISTERED)
-    found = {}
+    [noise] = [experiment for experiment in EXPERIMENTS if experiment.name == NOISE]
+    twins, found = arms_of(noise, SCRIPTS, config.cells), {}
     for experiment in experiments:
         arms = arms_of(experiment, SCRIPTS, config.cells)
         if any(arms.values()):
             found[experiment.name] = findings_of(experiment, arms)
             draw(experiment, arms, Path(config.runs) / f"{experiment.name.replace(' ', '-')}.png")
-            print(
-                section(experiment, arms, found[experiment.name], registered.get(experiment.name))
-            )
+            known = registered.get(experiment.name)
+            print(section(experiment, arms, found[experiment.name], known, twins))
     if experiments == list(EXPERIMENTS):
         text = page(EXPERIMENTS, SCRIPTS, config.cells, registered)
         write_atomically(Path(config.out), text.encode())

@@ -106,7 +106,8 @@ def test_a_need_is_what_the_settings_say():
     assert given.needs["clip"].settings == dict(encoder="vit", seed=3)
     assert given.needs["clip"].key != cell_of("train_vlm", {}, 3, REAL).needs["clip"].key
     assert (
-        cell_of("train_clip", {}, 0, REAL, threads=1).key != cell_of("train_clip", {}, 0, REAL).key
+        cell_of("train_clip", dict(threads=1), 0, REAL).key
+        != cell_of("train_clip", {}, 0, REAL).key
     )
 
 
@@ -233,6 +234,12 @@ def test_a_finding_pairs_seeds(scripts, tmp_path):
     assert findings_of(other, arms)[0].verdict == "REVERSED"
     same = dataclasses.replace(CONNECTOR, smallest=0.2)
     assert findings_of(same, arms)[0].verdict == "NULL"
+    chance = dataclasses.replace(
+        CONNECTOR, claims=(Claim("mlp", "=", 0.91), Claim("mlp", ">", 0.5))
+    )
+    at, above = findings_of(chance, arms)
+    assert at.difference == pytest.approx(0.0, abs=1e-6) and above.difference == pytest.approx(0.41)
+    assert above.verdict == "REPRODUCED" and above.both[0] < 0.41 < above.both[1]
 
 
 def test_the_page_is_the_same_to_the_byte_and_says_what_changed(scripts, tmp_path):
@@ -245,6 +252,17 @@ def test_the_page_is_the_same_to_the_byte_and_says_what_changed(scripts, tmp_pat
     later = dataclasses.replace(CONNECTOR, smallest=0.05)
     assert "Changed since" in page([later], REAL, tmp_path / "cells", registered)
     assert dataclasses.replace(CONNECTOR, seeds=9).registration == CONNECTOR.registration
+
+
+def test_the_noise_floor_stands_beside_each_experiment(scripts, tmp_path):
+    noise = dataclasses.replace(
+        CONNECTOR, name="noise", arms=dict(one={}, another=dict(threads=1)), claims=()
+    )
+    run(CONNECTOR, scripts, tmp_path)
+    run(noise, scripts, tmp_path, seeds=2)
+    assert {cell.threads for cell in cells(noise)} == {0, 1}
+    text = page([CONNECTOR, noise], REAL, tmp_path / "cells", {})
+    assert text.count("moves `vqa` by 0.0 points (mean of 2 seeds)") == 2
 
 
 def test_claims_name_arms():

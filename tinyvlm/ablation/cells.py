@@ -46,13 +46,13 @@ class Cell:
         return [part for cell in self.needs.values() for part in cell.with_needs()] + [self]
 
 
-def cell_of(script, settings, seed, scripts, threads=0):
+def cell_of(script, settings, seed, scripts):
     """The cell of an arm's settings and a seed, with the cells that it needs.
 
     scripts: {name: module}. A VLM takes its encoder from a CLIP of the same world and seed, and its
     decoder from a language stage that all arms with this decoder share, unless it says otherwise.
     """
-    own = dict(settings, seed=seed)
+    own = {name: value for name, value in settings.items() if name != "threads"} | dict(seed=seed)
     needs = {
         name: cell_of(value.script, value.settings, seed, scripts)
         for name, value in settings.items()
@@ -68,7 +68,7 @@ def cell_of(script, settings, seed, scripts, threads=0):
         if language and "decoder" not in needs:
             needs["decoder"] = cell_of(script, language, seed, scripts)
             own.pop("decoder", None)
-    return Cell(script, own, needs, threads)
+    return Cell(script, own, needs, settings.get("threads", 0))
 
 
 def language_stage(config, settings):

@@ -17,11 +17,12 @@ class From:
 
 @dataclass(frozen=True)
 class Claim:
-    """`first` RELATION `second`, two arms, in the experiment's metric: ">", "<" or "="."""
+    """`first` RELATION `second` in the experiment's metric: an arm, ">", "<" or "=", and another
+    arm or a number, such as chance."""
 
     first: str
     relation: str
-    second: str
+    second: object
 
     def __str__(self):
         return f"{self.first} {self.relation} {self.second}"
@@ -32,9 +33,9 @@ class Experiment:
     """A question about these models, fixed before its first cell runs.
 
     arms: {name: {setting: value}} of `script` (train_clip or train_vlm), beside `common`, which all
-    have. metric: a name in a run's metrics.json. smallest: the smallest difference of interest.
-    source: who claimed it, and what was measured there. seeds: how many are wanted. shown: further
-    metrics of the tables, about which nothing is claimed.
+    have; "threads" among them is torch's. metric: a name in a run's metrics.json. smallest: the
+    smallest difference of interest. source: who claimed it, and what was measured there. seeds: how
+    many are wanted. shown: further metrics of the tables, about which nothing is claimed.
     """
 
     name: str
@@ -51,7 +52,8 @@ class Experiment:
 
     def __post_init__(self):
         for claim in self.claims:
-            unknown = {claim.first, claim.second} - set(self.arms)
+            named = [claim.first, claim.second]
+            unknown = [name for name in named if isinstance(name, str) and name not in self.arms]
             if unknown or claim.relation not in RELATIONS:
                 raise ValueError(f"experiment {self.name}: the claim {claim} names no two arms")
 

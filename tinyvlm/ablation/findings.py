@@ -8,6 +8,7 @@ import numpy as np
 from tinyvlm.ablation import statistics
 from tinyvlm.ablation.cells import cell_of
 from tinyvlm.ablation.results import load_result
+from tinyvlm.evaluation.statistics import RatioMetric
 
 MOST_SEEDS = 32  # of which finished cells are looked for
 
@@ -53,7 +54,8 @@ def findings_of(experiment, arms):
 
 def compare(claim, arms, experiment):
     """The paired differences of a claim's two arms: a dict of Finding's fields, but its verdict."""
-    one, other = arms[claim.first], arms[claim.second]
+    one = arms[claim.first]
+    other = arms.get(claim.second, one)  # against a number, a seed needs but one cell
     both = sorted(set(one) & set(other))
     seeds = [seed for seed in both if one[seed].codes == other[seed].codes]
     found = dict(claim=claim, seeds=seeds, left_out=[seed for seed in both if seed not in seeds])
@@ -64,6 +66,8 @@ def compare(claim, arms, experiment):
     pairs = [
         [results[seed].metric(experiment.metric) for results in (one, other)] for seed in seeds
     ]
+    if not isinstance(claim.second, str):
+        pairs = [(metric, constant(metric, claim.second)) for metric, _ in pairs]
     differences = np.array([first.value - second.value for first, second in pairs])
     return found | dict(
         difference=float(differences.mean()),
@@ -83,3 +87,8 @@ def judge(found, p, smallest):
     if verdict == "INCONCLUSIVE" and not math.isnan(found["deviation"]):
         needed = statistics.seeds_needed(found["deviation"], smallest)
     return Finding(**found | dict(p=p), verdict=verdict, needed=needed)
+
+
+def constant(metric, value):
+    """A metric over the same scenes whose every item has this value."""
+    return RatioMetric(value * metric.denominator, metric.denominator, metric.cluster)

@@ -7,6 +7,7 @@ import numpy as np
 
 from tinyvlm.ablation.findings import arms_of, findings_of
 
+NOISE = "noise"  # the experiment whose two arms, "one" and "another", differ in rounding alone
 HEAD = """\
 # Claims about vision-language models, re-tested
 
@@ -23,12 +24,16 @@ more seeds are needed.
 def page(catalogue, scripts, folder, registered):
     """FINDINGS.md of all experiments that have finished cells. registered: {name: hash}."""
     parts, summary = [], []
+    found = {e.name: arms_of(e, scripts, folder) for e in catalogue}
+    twins = found.get(NOISE, {})
     for experiment in catalogue:
-        arms = arms_of(experiment, scripts, folder)
+        arms = found[experiment.name]
         if any(arms.values()):
             findings = findings_of(experiment, arms)
             summary += [summary_row(experiment, finding) for finding in findings]
-            parts.append(section(experiment, arms, findings, registered.get(experiment.name)))
+            parts.append(
+                section(experiment, arms, findings, registered.get(experiment.name), twins)
+            )
     head = ["experiment", "claim", "difference, points", "t", "seeds", "verdict"]
     return "\n".join([HEAD, *table(head, summary), *parts]).rstrip() + "\n"
 
@@ -41,12 +46,13 @@ def summary_row(experiment, finding):
     ]  # fmt: skip
 
 
-def section(experiment, arms, findings, registered):
-    """One experiment: question, source, arms, claims."""
+def section(experiment, arms, findings, registered, twins):
+    """One experiment: question, source, arms, claims. twins: the arms of the noise experiment."""
     lines = [f"## {experiment.name}", "", experiment.question, ""]
     lines += [*textwrap.wrap(f"Claimed: {experiment.source}", 100), ""]
     lines += [*arms_table(experiment, arms), *claims_table(findings)]
-    lines += [note for note in notes(experiment, arms, findings, registered)]
+    lines += [f"- {note}" for note in notes(experiment, arms, findings, registered)]
+    lines += [f"- {note}" for note in noise_notes(experiment.metric, twins)]
     return "\n".join([*lines, ""])
 
 
@@ -98,6 +104,18 @@ def notes(experiment, arms, findings, registered):
         if finding.needed:
             yield f"{finding.claim}: about {finding.needed} seeds would decide."
     yield f"`python ablate.py run {experiment.name} --seeds {experiment.seeds}`"
+
+
+def noise_notes(metric, twins):
+    """How far two runs are apart that differ in rounding alone."""
+    apart = [
+        abs(one.number(metric) - twins["another"][seed].number(metric))
+        for seed, one in twins.get("one", {}).items()
+        if seed in twins["another"] and metric in one.content["metrics"]
+    ]
+    if apart:
+        moved = f"{100 * np.mean(apart):.1f} points (mean of {len(apart)} seeds)"
+        yield f"Rounding alone, by another number of threads, moves `{metric}` by {moved}."
 
 
 # ---------------------------------------------------------------- pieces of text
