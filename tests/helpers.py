@@ -26,7 +26,7 @@ from tinyvlm.vision import VISION_ENCODERS
 from tinyvlm.vlm import VLM
 
 ROOT = Path(__file__).parent.parent
-SCRIPTS = ("train_clip.py", "train_vlm.py", "sample.py", "evaluate.py")
+SCRIPTS = ("train_clip.py", "train_vlm.py", "sample.py", "evaluate.py", "ablate.py")
 SMALL = dict(
     encoder_dim=16,
     encoder_depth=1,

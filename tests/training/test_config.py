@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+import ablate
 import evaluate
 import sample
 import train_clip
@@ -27,7 +28,7 @@ from tinyvlm.training.config import (
 
 pytestmark = pytest.mark.quick
 
-SCRIPTS = [train_clip, train_vlm, sample, evaluate]
+SCRIPTS = [train_clip, train_vlm, sample, evaluate, ablate]
 
 
 @dataclasses.dataclass
