@@ -45,14 +45,14 @@ REGISTERED = "registered.json"
 
 @dataclasses.dataclass
 class Config:
-    command: str = option("list", "list, plan, run or report", choices=COMMANDS, positional=True)
+    command: str = option("list", "what to do", choices=COMMANDS, positional=True)
     name: str = option("", "an experiment of the catalogue; if empty all", positional=True)
     seeds: int = option(0, "seeds of each arm; 0: as many as the experiment wants", min=0, max=32)
     script: str = option("train_vlm", "of one's own question", choices=tuple(SCRIPTS))
     arm: tuple = option((), 'an arm of one\'s own question, "NAME: --flag value ..."; the first is'
                         " what the others are compared with")  # fmt: skip
     metric: str = option("vqa", "what one's own question is about, of metrics.json")
-    recipe: str = option("lab", "of one's own question: lab or default")
+    recipe: str = option("lab", "of one's own question", choices=("default", "lab"))
     smallest: float = option(0.01, "its smallest difference of interest", min=1e-6, max=1.0)
     shard: str = option("", "i/n: the i-th of n parts of the cells, counted from 0")
     jobs: int = option(1, "processes, one a GPU", min=1, max=64)

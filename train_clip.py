@@ -15,16 +15,14 @@ from tinyvlm.clip import CLIP
 from tinyvlm.evaluation import plots
 from tinyvlm.evaluation.common import evaluation_mode
 from tinyvlm.evaluation.eval_clip import evaluate_test, validate
-from tinyvlm.evaluation.items import save_items
 from tinyvlm.evaluation.metrics import max_accuracy_with_duplicates
-from tinyvlm.evaluation.reports import print_table
+from tinyvlm.evaluation.wrap_up import wrap_up
 from tinyvlm.losses import LOSSES
 from tinyvlm.text import TEXT_ENCODERS
 from tinyvlm.training.ahead import MadeAhead
 from tinyvlm.training.checkpoint import config_from, load_weights
 from tinyvlm.training.config import UserError, kwargs_for, option, run_script, validate_config
 from tinyvlm.training.distributed import autocast
-from tinyvlm.training.files import read_log
 from tinyvlm.training.loop import Run
 from tinyvlm.training.optim import backward_and_step, configure_optimizers, lr_schedule, set_lr
 from tinyvlm.training.settings import (
@@ -115,11 +113,8 @@ def main(config):
         if not run.dist.is_main:
             return {}
         table, scores = evaluate_test(model, data, config.eval_items)
-        print_table("test split", table)
-        save_items(run.folder / "items.json", scores)
-        result = run.finish(scores)
+        result = wrap_up(run, table, scores)
         draw_samples(model, data, run.folder / "samples.png")
-        plots.curves(read_log(run.folder), run.folder / "curves.png")
         return result
 
 

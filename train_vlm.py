@@ -19,8 +19,7 @@ from tinyvlm.decoders import DECODERS
 from tinyvlm.evaluation import plots
 from tinyvlm.evaluation.common import evaluation_mode
 from tinyvlm.evaluation.eval_vlm import evaluate_test, sample_lines, validate
-from tinyvlm.evaluation.items import save_items
-from tinyvlm.evaluation.reports import print_table
+from tinyvlm.evaluation.wrap_up import wrap_up
 from tinyvlm.projectors import PROJECTORS
 from tinyvlm.training.ahead import MadeAhead
 from tinyvlm.training.checkpoint import config_from, load_weights
@@ -33,7 +32,6 @@ from tinyvlm.training.config import (
     validate_config,
 )
 from tinyvlm.training.distributed import autocast
-from tinyvlm.training.files import read_log
 from tinyvlm.training.loop import Run
 from tinyvlm.training.optim import backward_and_step, configure_optimizers, freeze, set_lr
 from tinyvlm.training.parts import (
@@ -134,11 +132,8 @@ def main(config):
         if not run.dist.is_main:
             return {}
         table, scores = evaluate_test(model, data, config.eval_items)
-        print_table("test split", table)
-        save_items(run.folder / "items.json", scores)
-        result = run.finish(scores)
+        result = wrap_up(run, table, scores, decoder)
         draw_samples(model, data, run.folder / "samples.png")
-        plots.curves(read_log(run.folder), run.folder / "curves.png")
         return result
 
 

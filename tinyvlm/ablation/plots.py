@@ -3,7 +3,7 @@
 import numpy as np
 
 from tinyvlm.ablation.statistics import paired_interval
-from tinyvlm.evaluation.plots import new_figure, save
+from tinyvlm.evaluation.plots import draw_band, new_figure, save
 
 COLOURS = ("#0969da", "#bc4c00", "#1a7f37", "#8250df", "#cf222e", "#57606a", "#9a6700", "#0a7ea4")
 
@@ -44,14 +44,15 @@ def draw_curves(axis, metric, arms):
         (name for name in (f"val_{metric}", "val_vqa", "val_r_at_1") if name in known), "loss"
     )
     for row, (arm, results) in enumerate(arms.items()):
-        curves = [{line["step"]: line[score] for line in r.log if score in line} for r in results]
-        steps = sorted(set.intersection(*map(set, curves)))
-        values = np.array([[curve[step] for step in steps] for curve in curves])
-        colour = COLOURS[row % len(COLOURS)]
-        axis.plot(steps, values.mean(0), color=colour, label=arm, linewidth=1.3)
-        axis.fill_between(
-            steps, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0
-        )
+        colour, logs = COLOURS[row % len(COLOURS)], [result.log for result in results]
+        draw_band(axis, logs, score, colour)
+        steps = sorted({line["step"] for log in logs for line in log if score in line})
+        mean = [np.mean([v for log in logs for v in at_step(log, step, score)]) for step in steps]
+        axis.plot(steps, mean, color=colour, label=arm, linewidth=1.3)
     axis.set_title(f"{score.replace('_', ' ')} by step; band: the seeds", fontsize=10)
     axis.legend(fontsize=8)
     axis.grid(alpha=0.25)
+
+
+def at_step(log, step, score):
+    return [line[score] for line in log if line["step"] == step and score in line]

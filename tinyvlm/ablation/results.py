@@ -36,7 +36,8 @@ class Result:
     def codes(self):
         """The versions of the code that made it and what it needed: a set. Cells of different code
         are not paired."""
-        return {self.content["code"]}.union(*self.content["needs"].values())
+        needs = self.content["needs"].values()
+        return {self.content["code"]}.union(*(need["codes"] for need in needs))
 
 
 def load_result(folder, cell):
@@ -46,13 +47,16 @@ def load_result(folder, cell):
 
 
 def save_result(folder, cell, run_folder, needed):
-    """Keep what a finished run's folder says. needed: {key: Result} of the cells it needed."""
+    """Keep what a finished run's folder says. needed: {setting: Result} of the cells it needed."""
     run_folder = Path(run_folder)
     content = dict(
         script=cell.script,
         settings=cell.settings,
         threads=cell.threads or torch.get_num_threads(),
-        needs={key: sorted(result.codes) for key, result in needed.items()},
+        needs={
+            name: dict(key=need.key, settings=need.settings, codes=sorted(needed[name].codes))
+            for name, need in cell.needs.items()
+        },
         code=code_version(),
         hardware=hardware(),
         config=read_json(run_folder / "config.json"),

@@ -110,7 +110,7 @@ class Runner:
             stack.enter_context(contextlib.redirect_stdout(output))
             stack.enter_context(contextlib.redirect_stderr(output))
             script.main(with_recipe(script.Config, settings))
-        needed = {need.key: load_result(self.results, need) for need in cell.needs.values()}
+        needed = {n: load_result(self.results, need) for n, need in cell.needs.items()}
         save_result(self.results, cell, folder, needed)
         return read_json(folder / "metrics.json")
 

@@ -52,10 +52,11 @@ def drawable(text):
     return "".join(map(romanise, text))
 
 
-def curves(log, path):
+def curves(log, path, references=()):
     """One panel for each quantity of a log (a list of dicts with "step"); stages are marked.
 
-    The validation loss stands in the panel of the training loss.
+    The validation loss stands in the panel of the training loss. references: the logs of other runs
+    with these settings, whose band stands behind the line.
     """
     names = dict.fromkeys(key for line in log for key in line)
     names = [name for name in names if name not in ("step", "stage", "val_loss")]
@@ -67,6 +68,7 @@ def curves(log, path):
     pairs = zip(stages, stages[1:], strict=False)
     changes = [step for (_, before), (step, after) in pairs if before != after]
     for axis, name in zip(axes, names, strict=True):
+        draw_band(axis, references, name, "#8c959f", label=f"{len(references)} seeds")
         draw_curve(axis, log, name, "#0969da", name)
         if name == "loss":
             draw_curve(axis, log, "val_loss", "#bc4c00", "validation")
@@ -89,6 +91,17 @@ def draw_curve(axis, log, name, colour, label):
             *zip(*points, strict=True),
             color=colour, label=label, linewidth=1.2, marker=marker, markersize=3,
         )  # fmt: skip
+
+
+def draw_band(axis, logs, name, colour, **style):
+    """From the lowest to the highest of several logs, at the steps that all of them have."""
+    values = [{line["step"]: line[name] for line in log if name in line} for log in logs]
+    steps = sorted(set.intersection(*map(set, values))) if values else []
+    if steps:
+        at = np.array([[one[step] for step in steps] for one in values])  # (logs, steps)
+        axis.fill_between(
+            steps, at.min(0), at.max(0), color=colour, alpha=0.25, linewidth=0, **style
+        )
 
 
 def similarity(pixels, captions, cosines, is_match, path):

@@ -1,0 +1,25 @@
+"""The end of both training scripts, once the test split is scored."""
+
+from tinyvlm.evaluation import plots
+from tinyvlm.evaluation.items import save_items
+from tinyvlm.evaluation.reference import compare_with, find_references
+from tinyvlm.evaluation.reports import print_table
+from tinyvlm.training.files import read_log
+
+
+def wrap_up(run, table, scores, decoder=""):
+    """Print the table and where it lies among runs with the same settings, write items.json,
+    metrics.json and curves.png; returns what metrics.json holds.
+
+    table: {title: metric}, of scores {name: metric}. decoder: of a VLM, its kind.
+    """
+    print_table("test split", table)
+    references = find_references(run.config, f"train_{run.kind}", decoder)
+    shown = {name: m for name, m in scores.items() if any(m is row for row in table.values())}
+    for line in compare_with(references, shown):
+        print(f"  {line}")
+    save_items(run.folder / "items.json", scores)
+    result = run.finish(scores)
+    logs = [content["log"] for content in references]
+    plots.curves(read_log(run.folder), run.folder / "curves.png", logs)
+    return result
