@@ -4,6 +4,7 @@
     python ablate.py plan connector           # cells, minutes, the smallest difference to be seen
     python ablate.py run connector --seeds 5  # what is missing; what was stopped goes on
     python ablate.py report                   # experiments/FINDINGS.md from all finished cells
+    python ablate.py same                     # does today's code do what that of older cells did?
     python ablate.py run --script train_vlm --arm "mlp: --projector mlp" \\
         --arm "qformer: --projector qformer" --metric vqa --seeds 3    # one's own question
 
@@ -28,6 +29,7 @@ from tinyvlm.ablation.plots import draw
 from tinyvlm.ablation.report import NOISE, page, section
 from tinyvlm.ablation.results import load_result
 from tinyvlm.ablation.runner import Runner
+from tinyvlm.ablation.same_code import check_same_code
 from tinyvlm.training.config import (
     UserError,
     did_you_mean,
@@ -39,7 +41,7 @@ from tinyvlm.training.config import (
 from tinyvlm.training.files import make_folder, read_json, write_atomically, write_json
 
 SCRIPTS = {"train_clip": train_clip, "train_vlm": train_vlm}
-COMMANDS = ("list", "plan", "run", "report")
+COMMANDS = ("list", "plan", "run", "report", "same")
 REGISTERED = "registered.json"
 
 
@@ -71,6 +73,8 @@ def main(config):
         return show_catalogue(experiments, config)
     if config.command == "plan":
         return show_plan(experiments, config)
+    if config.command == "same":
+        return show_same_code(config)
     if config.command == "run":
         run(experiments, config)
     return report(experiments, config)
@@ -159,6 +163,16 @@ def show_plan(experiments, config):
         print(f", and {unknown} that were never timed here" if unknown else "")
         print(f"    {what_can_be_seen(experiment, arms, seeds)}")
     return {}
+
+
+def show_same_code(config):
+    """Which older versions of the code give today's numbers; returns {version: bool}."""
+    found = check_same_code(SCRIPTS, config.runs, config.cells)
+    for version, is_same in found.items():
+        print(
+            f"code {version}: {'the same numbers as' if is_same else 'other numbers than'} today's"
+        )
+    return found
 
 
 def make_runner(config):

@@ -8,7 +8,7 @@ import pytest
 import ablate
 import train_clip
 import train_vlm
-from tinyvlm.ablation import results, runner
+from tinyvlm.ablation import results, runner, same_code
 from tinyvlm.ablation.cells import cell_of
 from tinyvlm.ablation.experiment import Claim, Experiment, From
 from tinyvlm.ablation.findings import arms_of, findings_of
@@ -16,7 +16,14 @@ from tinyvlm.ablation.report import page
 from tinyvlm.evaluation.items import save_items
 from tinyvlm.evaluation.statistics import proportion
 from tinyvlm.training.config import UserError, with_recipe
-from tinyvlm.training.files import FolderInUse, append_log, locked, make_folder, write_json
+from tinyvlm.training.files import (
+    FolderInUse,
+    append_log,
+    locked,
+    make_folder,
+    read_json,
+    write_json,
+)
 
 pytestmark = pytest.mark.quick
 REAL = {"train_clip": train_clip, "train_vlm": train_vlm}
@@ -44,16 +51,18 @@ class Fake:
             projector = getattr(config, "projector", "")
             if projector in self.fail:
                 raise RuntimeError("it broke")
-            if (folder / "metrics.json").exists():
-                return
+            if (folder / "metrics.json").exists() and not config.overwrite:
+                return read_json(folder / "metrics.json")
             (folder / "last.pt").write_bytes(b"weights")
             right = np.arange(200) < 200 * GOOD.get(projector, 0.5) + 2 * config.seed
             scores = {name: proportion(right, np.arange(200)) for name in SCORES}
             save_items(folder / "items.json", scores)
             append_log(folder, 10, loss=1.0, val_vqa=0.5)
-            values = {name: metric.value for name, metric in scores.items()}
+            numbers = {name: metric.value for name, metric in scores.items()}
+            numbers["wall_seconds"] = 60.0
             write_json(folder / "config.json", dataclasses.asdict(config))
-            write_json(folder / "metrics.json", values | dict(wall_seconds=60.0))
+            write_json(folder / "metrics.json", numbers)
+            return numbers
 
 
 @pytest.fixture
@@ -218,6 +227,26 @@ def test_cells_of_different_code_are_not_paired(scripts, tmp_path, monkeypatch):
     run(only_mlp, scripts, tmp_path, renew=True)
     [finding] = findings_of(CONNECTOR, arms_of(CONNECTOR, REAL, tmp_path / "cells"))
     assert finding.seeds == [] and finding.left_out == [0]
+
+
+def test_code_that_gives_the_same_numbers_is_the_same(scripts, tmp_path, monkeypatch):
+    run(CONNECTOR, scripts, tmp_path)
+    folders = tmp_path / "runs", tmp_path / "cells"
+    with pytest.raises(UserError, match="no cell of other code"):
+        same_code.check_same_code(scripts, *folders)
+    older = results.code_version()
+    for module in (results, runner, same_code):
+        monkeypatch.setattr(module, "code_version", lambda: "newer")
+    before = GOOD["linear"]
+    monkeypatch.setitem(GOOD, "linear", before + 0.05)
+    assert same_code.check_same_code(scripts, *folders) == {older: False}
+    monkeypatch.setitem(GOOD, "linear", before)
+    assert same_code.check_same_code(scripts, *folders) == {older: True}
+    assert make_runner(scripts, tmp_path, renew=True).missing(cells(CONNECTOR)) == []
+    mlp = tmp_path / "cells" / f"{cells(CONNECTOR)[1].key}.json"
+    mlp.write_text(mlp.read_text().replace(f'"code": "{older}"', '"code": "newer"'))
+    [finding] = findings_of(CONNECTOR, arms_of(CONNECTOR, REAL, tmp_path / "cells"))
+    assert finding.seeds == [0] and finding.left_out == []
 
 
 # ---------------------------------------------------------------- findings

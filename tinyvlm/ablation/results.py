@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -14,12 +14,15 @@ import torch
 from tinyvlm.evaluation.items import unpack
 from tinyvlm.training.files import make_folder, read_json, read_log, write_atomically
 
+SAME_CODE = "same_code.json"
+
 
 @dataclass(frozen=True)
 class Result:
     """What a finished cell found, as it is kept in the repository: no weights, some kB."""
 
     content: dict
+    same_code: dict = field(default_factory=dict)  # see same_code.py
 
     def number(self, metric):
         return self.content["metrics"][metric]
@@ -37,13 +40,18 @@ class Result:
         """The versions of the code that made it and what it needed: a set. Cells of different code
         are not paired."""
         needs = self.content["needs"].values()
-        return {self.content["code"]}.union(*(need["codes"] for need in needs))
+        codes = {self.content["code"]}.union(*(need["codes"] for need in needs))
+        return set(map(self.canonical, codes))
+
+    def canonical(self, code):
+        """The first version that gave the same numbers as this one."""
+        return self.same_code.get(code, code)
 
 
 def load_result(folder, cell):
     """Result, or None if the cell is not finished."""
     content = read_json(Path(folder) / f"{cell.key}.json")
-    return Result(content) if content else None
+    return Result(content, read_json(Path(folder) / SAME_CODE)) if content else None
 
 
 def save_result(folder, cell, run_folder, needed):

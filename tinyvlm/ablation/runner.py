@@ -34,7 +34,9 @@ class Runner:
     def is_finished(self, cell):
         """Its result is there, and of today's code where that is wanted."""
         result = load_result(self.results, cell)
-        return bool(result) and (not self.renew or result.content["code"] == code_version())
+        return bool(result) and (
+            not self.renew or result.codes == {result.canonical(code_version())}
+        )
 
     def has_weights(self, cell):
         folder = self.runs / cell.key

@@ -1,0 +1,58 @@
+"""Does today's code do what older code did? A new arm changes the code's version, and no number of
+the arms that were there: then cells of both versions may be paired.
+
+Asked of finished cells of the older version, one of each script, which are run again: their numbers
+must be the same to the last digit. (On other hardware they would not be.)
+"""
+
+import contextlib
+import io
+from pathlib import Path
+
+from tinyvlm.ablation.results import SAME_CODE, code_version, hardware
+from tinyvlm.training.config import UserError, with_recipe
+from tinyvlm.training.files import read_json, write_json
+
+TIMES = ("seconds", "wall_seconds", "images_per_second")
+
+
+def check_same_code(scripts, runs, folder):
+    """Run the cheapest finished cell of each script again, for each older version of the code.
+
+    Returns {version: True where all their numbers were the same}, and writes those down. UserError
+    if there is no cell of other code that was run on this hardware.
+    """
+    contents = [read_json(path) for path in sorted(Path(folder).glob("*.json"))]
+    same, today, found = read_json(Path(folder) / SAME_CODE), code_version(), {}
+    here = [c for c in contents if c.get("hardware") == hardware()]
+    older = {c["code"] for c in here} - {today} - {v for v in same if same[v] == same.get(today)}
+    if not older:
+        raise UserError(
+            f"{folder} has no cell of other code from this hardware; nothing to compare"
+        )
+    for version in sorted(older):
+        cells = [c for c in here if c["code"] == version]
+        first = [min((c for c in cells if c["script"] == s), key=cost) for s in names_of(cells)]
+        found[version] = all(gives_the_same(c, scripts[c["script"]], runs) for c in first)
+        if found[version]:
+            same = same | {today: same.get(version, version)}
+            write_json(Path(folder) / SAME_CODE, same)
+    return found
+
+
+def names_of(cells):
+    return sorted({content["script"] for content in cells})
+
+
+def cost(content):
+    return content["metrics"]["wall_seconds"]
+
+
+def gives_the_same(content, script, runs):
+    """Run a cell again: are all its numbers what they were?"""
+    again = content["config"] | dict(out=str(Path(runs) / "again"), overwrite=True, resume=False)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        numbers = script.main(with_recipe(script.Config, again))
+    return all(
+        numbers[name] == value for name, value in content["metrics"].items() if name not in TIMES
+    )
