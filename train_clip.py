@@ -3,6 +3,7 @@
 python train_clip.py                          # the defaults; RESULTS.md has what they reach
 python train_clip.py --dataset shapes-full    # 1 to 6 objects
 python train_clip.py --loss clip              # the paper's loss, which punishes other true captions
+python train_clip.py --loss sigmoid --hard-negatives    # SigLIP's loss, NegCLIP's captions
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ from tinyvlm.evaluation.common import evaluation_mode
 from tinyvlm.evaluation.eval_clip import evaluate_test, validate
 from tinyvlm.evaluation.metrics import max_accuracy_with_duplicates
 from tinyvlm.evaluation.wrap_up import wrap_up
-from tinyvlm.losses import LOSSES
+from tinyvlm.losses import LOSSES, initial_bias
 from tinyvlm.text import TEXT_ENCODERS
 from tinyvlm.training.ahead import MadeAhead
 from tinyvlm.training.checkpoint import config_from, load_weights
@@ -43,6 +44,9 @@ class Config(TrainConfig):
     steps: int = option(440, "optimizer steps", min=1)
     batch_size: int = option(64, "pictures in a step", min=2)
     captions: int = option(3, "captions of each picture, which say more or less", min=1, max=4)
+    hard_negatives: bool = option(
+        False, "each picture brings a false caption, too, with two colours or sizes exchanged"
+    )
     micro_batch: int = option(
         0, "pictures at a time, for batches that do not fit into memory; 0: all", min=0
     )
@@ -95,11 +99,11 @@ def main(config):
             set_lr(optimizers, lr_schedule(step, config.steps, config.warmup))
             batch = batches(step)
             with autocast(run.device):
-                image, text, scale = ddp_model(batch.pixels, batch.tokens, config.micro_batch)
+                image, text, scale, bias = ddp_model(batch.pixels, batch.tokens, config.micro_batch)
             # The loss is that of the whole batch, whichever process its pictures are in.
             image = run.dist.all_gather_with_grad(image.float())
             text = run.dist.all_gather_with_grad(text.float())
-            loss = LOSSES[config.loss](image, text, scale, None, batch.is_match)
+            loss = LOSSES[config.loss](image, text, scale, bias, batch.is_match)
             backward_and_step(optimizers, model, loss, step)
             model.clamp_logit_scale()
             run.after_step(
@@ -140,8 +144,9 @@ def build_model(config, tokenizer):
     try:
         vision = make_encoder(encoder_of(config), config.seed)
         text = with_seed(lambda: text_encoder(**sizes), config.seed + 1)
+        bias = initial_bias(LOSSES[config.loss], config.batch_size)
         return with_seed(
-            lambda: CLIP(vision, text, config.embed_dim, config.pool_dim), config.seed + 2
+            lambda: CLIP(vision, text, config.embed_dim, config.pool_dim, bias), config.seed + 2
         )
     except ValueError as error:
         raise UserError(f"{error}; change the sizes")
@@ -170,8 +175,8 @@ def validation_loss(model, data, config, items=256):
     with evaluation_mode(model):
         for k in range(max(items // size, 1)):
             batch = data.caption_batch("val", np.arange(k * size, (k + 1) * size))
-            image, text, scale = model(batch.pixels, batch.tokens)
-            loss = LOSSES[config.loss](image.float(), text.float(), scale, None, batch.is_match)
+            image, text, scale, bias = model(batch.pixels, batch.tokens)
+            loss = LOSSES[config.loss](image.float(), text.float(), scale, bias, batch.is_match)
             losses.append(loss.item())
     return dict(val_loss=float(np.mean(losses)))
 

@@ -106,8 +106,8 @@ def clip_step(device, **sizes):
 
     def work():
         with autocast(device):
-            image, text, scale = model(batch.pixels, batch.tokens)
-        loss = LOSSES[config.loss](image.float(), text.float(), scale, None, batch.is_match)
+            image, text, scale, bias = model(batch.pixels, batch.tokens)
+        loss = LOSSES[config.loss](image.float(), text.float(), scale, bias, batch.is_match)
         backward_and_step(optimizers, model, loss, 0)
 
     return work, len(indices), seconds_of(lambda: data.caption_batch("train", indices))

@@ -31,7 +31,8 @@ class CaptionBatch:
     """pixels: uint8 (b, 3, H, W). tokens: (k b, t) `[BOS] caption [EOS] [PAD]...`, k captions of
     picture 0, then k of picture 1 ...
 
-    is_match: bool (b, k b), [i, j] = caption j is true of picture i.
+    is_match: bool (b, k b), [i, j] = caption j is true of picture i. (A hard negative is a caption
+    that is false of its own picture.)
     """
 
     pixels: torch.Tensor

@@ -1,7 +1,7 @@
 """The data sets that the scripts choose from by name: DATASETS.
 
 The contract of an entry, `make(language=, held_out=, seed=, image_size=, device=, captions=,
-num_questions=, num_blind=)`:
+hard_negatives=, num_questions=, num_blind=)`:
   for training
     tokenizer, image_size, seed    words to ids and back, see tokenizer.py; pixels a side; the draw
     caption_batch(split, indices)  -> CaptionBatch, see batch.py

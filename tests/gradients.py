@@ -4,6 +4,7 @@
 """
 
 import sys
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,16 +25,16 @@ class FreshRun:
     start = None
 
 
-def clip_step(dist):
+def clip_step(dist, loss="masked_clip", **settings):
     """One step of CLIP, two captions a picture: the model with its gradients, the loss."""
-    data = shapes(captions=2)
-    model = train_clip.build_model(train_clip.Config(**SMALL), data.tokenizer)
+    data = shapes(captions=2, **settings)
+    model = train_clip.build_model(train_clip.Config(loss=loss, **SMALL), data.tokenizer)
     batch = data.caption_batch("train", dist.shard(np.arange(BATCH)))
     ddp_model = dist.wrap_ddp(model)  # to be kept until backward has shared the gradients
-    image, text, scale = ddp_model(batch.pixels, batch.tokens, 2)  # in micro-batches
+    image, text, scale, bias = ddp_model(batch.pixels, batch.tokens, 2)  # in micro-batches
     image, text = dist.all_gather_with_grad(image), dist.all_gather_with_grad(text)
     is_match = data.is_match("train", np.arange(BATCH))
-    loss = LOSSES["masked_clip"](image, text, scale, None, is_match)
+    loss = LOSSES[loss](image, text, scale, bias, is_match)
     loss.backward()
     return model, loss.detach()
 
@@ -56,7 +57,11 @@ def vlm_step(dist):
     return model, dist.all_reduce_sum(loss.detach()) / dist.size
 
 
-STEPS = {"clip": clip_step, "vlm": vlm_step}
+STEPS = {
+    "clip": clip_step,
+    "hard negatives": partial(clip_step, loss="sigmoid", hard_negatives=True),
+    "vlm": vlm_step,
+}
 
 
 def main(path):

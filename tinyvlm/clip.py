@@ -1,4 +1,4 @@
-"""CLIP: two towers, unit vectors, one temperature."""
+"""CLIP: two towers, unit vectors, one temperature; a bias where the loss asks for one."""
 
 import math
 
@@ -15,16 +15,18 @@ class CLIP(nn.Module):
     models from natural language supervision" (2021).
 
     pool_dim: the tokens are made so wide before their maximum is taken, for a maximum of few
-    numbers forgets what belongs to what; 0: the encoder's own pooled vector is read.
+    numbers forgets what belongs to what; 0: the encoder's own pooled vector is read. bias: what the
+    logits' bias starts from, for a loss that needs one; None: there is none.
     """
 
-    def __init__(self, vision, text, embed_dim, pool_dim=0):
+    def __init__(self, vision, text, embed_dim, pool_dim=0, bias=None):
         super().__init__()
         self.vision, self.text = vision, text
         self.widen = nn.Linear(vision.dim, pool_dim) if pool_dim else None
         self.image_proj = Head(pool_dim or vision.pooled_dim, embed_dim, bias=False)
         self.text_proj = Head(text.dim, embed_dim, bias=False)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.logit_bias = None if bias is None else nn.Parameter(torch.tensor(bias))
 
     @property
     def scale(self):
@@ -37,15 +39,15 @@ class CLIP(nn.Module):
         self.logit_scale.clamp_(max=math.log(100))
 
     def forward(self, pixels, tokens, micro_batch=0):
-        """What a training step needs: image vectors (b, embed_dim), text vectors (k b, embed_dim)
-        and the scale.
+        """What a training step needs: image vectors (b, embed_dim), text vectors (k b, embed_dim),
+        the scale and the bias (or None).
 
         micro_batch: so many pictures at a time, whose activations are forgotten and computed again
         for the gradient, so that the memory is that of a small batch and the loss that of a large
         one; GradCache, Gao et al. (2021). 0: all at once.
         """
         if not micro_batch:
-            return *self.encode_both(pixels, tokens), self.scale
+            return *self.encode_both(pixels, tokens), self.scale, self.logit_bias
         pieces = zip(
             pixels.split(micro_batch),
             tokens.split(micro_batch * len(tokens) // len(pixels)),
@@ -53,7 +55,7 @@ class CLIP(nn.Module):
         )
         pairs = [checkpoint(self.encode_both, *piece, use_reentrant=False) for piece in pieces]
         image, text = (torch.cat(vectors) for vectors in zip(*pairs, strict=True))
-        return image, text, self.scale
+        return image, text, self.scale, self.logit_bias
 
     def encode_both(self, pixels, tokens):
         return self.encode_image(pixels), self.encode_text(tokens)

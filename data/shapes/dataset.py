@@ -17,6 +17,7 @@ from data.shapes.conversation import (
     questions_and_answers,
     shuffled,
 )
+from data.shapes.false_captions import swapped_caption
 from data.shapes.languages import grammars_of
 from data.shapes.render import render
 from data.shapes.rng import CounterRNG
@@ -39,7 +40,8 @@ class Shapes:
     variant: of VARIANTS. held_out: colour-shape pairs (of each colour) that training never shows.
     num_questions: questions about each picture in a conversation, the first num_blind of them asked
     without it; fewer where a row would have more than LONGEST_ROW tokens. detail: what training
-    captions say, see caption_phrases. captions: of each picture in a batch for CLIP, at most 4.
+    captions say, see caption_phrases. captions: of each picture in a batch for CLIP, at most 4;
+    hard_negatives: one more, a false one, see false_captions.swapped_caption.
     language: of languages.CHOICES; with "both" each picture draws one. ValueError where these do
     not go together.
 
@@ -58,12 +60,13 @@ class Shapes:
         num_blind=1,
         detail="mixed",
         captions=1,
+        hard_negatives=False,
         language="en",
     ):
         self.world = replace(VARIANTS[variant], held_out=held_out)
         self.name, self.seed, self.image_size, self.device = variant, seed, image_size, device
         self.num_questions, self.num_blind = num_questions, num_blind
-        self.detail, self.captions = detail, captions
+        self.detail, self.captions, self.hard_negatives = detail, captions, hard_negatives
         self.grammars = grammars_of(language)
         self.languages = tuple(self.grammars)
         self.language, self.grammar = next(iter(self.grammars.items()))
@@ -138,7 +141,8 @@ class Shapes:
         """Pictures and captions, and which caption is true of which picture: CaptionBatch."""
         scenes, phrases = self.scenes_and_phrases(split, indices)
         speakers = Speakers(self.grammars, CounterRNG(self.seed, split, indices))
-        rendered = speakers.say(lambda grammar: grammar.render_caption(phrases), self.captions)
+        each = len(phrases) // len(scenes.objects)
+        rendered = speakers.say(lambda grammar: grammar.render_caption(phrases), each)
         tokens = to_tokens(rendered, start=(BOS,))
         return CaptionBatch(
             pixels=render(self.world, scenes, self.image_size, self.device),
@@ -153,14 +157,18 @@ class Shapes:
 
     def scenes_and_phrases(self, split, indices):
         """The scenes of a batch, and what their captions say, picture by picture: Scenes,
-        (b * captions, m, 4).
+        (b * captions, m, 4), with hard negatives (b * (captions + 1), m, 4).
 
         Each caption names the objects in an order of its own: in reading order it would tell their
         places without a word of them.
         """
         scenes = sample(self.world, self.seed, split, indices)
         rng = CounterRNG(self.seed, split, indices)
-        phrases = shuffled(self.caption_phrases(scenes, rng), rng, "order of mention")
+        phrases = self.caption_phrases(scenes, rng)
+        if self.hard_negatives:
+            false = swapped_caption(self.world, scenes.objects, rng)
+            phrases = np.concatenate([phrases, false[:, None]], 1)
+        phrases = shuffled(phrases, rng, "order of mention")
         return scenes, phrases.reshape(-1, *phrases.shape[2:])
 
     def caption_phrases(self, scenes, rng):

@@ -7,7 +7,7 @@ false caption of scenes (n, m, 4) says; `pairs` (k, 2) are the colours and shape
 import numpy as np
 
 from data.shapes.truth import without
-from data.shapes.world import COLOUR, PLACE, SHAPE, SIZE, in_reading_order
+from data.shapes.world import COLOUR, PLACE, SHAPE, SIZE, in_reading_order, is_allowed
 
 
 def make_foil(objects, rng, kind, pairs):
@@ -20,6 +20,17 @@ def make_foil(objects, rng, kind, pairs):
     if kind == "swap_attribute":
         return without(true, PLACE), without(false, PLACE)
     return true, false
+
+
+def swapped_caption(world, objects, rng):
+    """For training, what a caption of scenes (n, m, 4) says with two colours or two sizes
+    exchanged: (n, m, 4).
+
+    Where there is no room for it (one thing, two that are alike, a pair that is held out) it is a
+    true one.
+    """
+    true, false = make_foil(objects, rng, "swap_attribute", pairs=None)
+    return np.where(is_allowed(world, "train", false)[:, None, None], false, true)
 
 
 def replace_object(objects, rng, pairs):

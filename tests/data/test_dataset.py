@@ -10,6 +10,7 @@ from data.batch import IGNORE
 from data.dataset import DATASETS, OLDER_NAMES
 from data.shapes import hard_negatives
 from data.shapes.scene import sample
+from data.shapes.world import diagonal_of
 from data.tokenizer import BOS, EOS, PAD
 
 pytestmark = pytest.mark.quick
@@ -181,6 +182,39 @@ def test_several_captions_of_a_picture_say_different_things_all_of_them_true(nam
     for k, text in enumerate(one.tokenizer.decode(row) for row in alone.tokens.tolist()):
         mine = told[k * captions : (k + 1) * captions]
         assert mine[0] == text and len(set(mine)) == captions
+
+
+@pytest.mark.parametrize("name", ["shapes", "shapes-full"])
+def test_a_hard_negative_says_the_same_words_bound_in_another_way(name):
+    data, n = make(name, captions=2, hard_negatives=True), 120
+    batch, usual = (d.caption_batch("train", np.arange(n)) for d in (data, make(name, captions=2)))
+    assert torch.equal(batch.is_match, data.is_match("train", np.arange(n)))
+    tokens, is_match = batch.tokens.unflatten(0, (n, 3)), batch.is_match.unflatten(1, (n, 3))
+    width = usual.tokens.shape[1]
+    assert torch.equal(tokens[:, :2, :width].flatten(0, 1), usual.tokens)  # all else as ever
+    assert torch.equal(batch.pixels, usual.pixels)
+    own = is_match[np.arange(n), np.arange(n)]  # (n, 3)
+    assert own[:, :2].all() and 0.3 < own[:, 2].float().mean() < 0.7  # some have no room for one
+    scenes = sample(data.world, 3, "train", np.arange(n)).objects
+    for objects, row in zip(scenes, tokens[:, 2].tolist(), strict=True):
+        said = parse_caption(data.tokenizer.decode(row))
+        for column in range(3):
+            there = objects[objects[:, 2] > 0][:, column]
+            assert sorted(said[:, column]) == sorted(there)  # the same bag of words
+
+
+def test_no_hard_negative_names_a_pair_that_is_held_out():
+    data = make("shapes", held_out=4, hard_negatives=True)
+    batch = data.caption_batch("train", np.arange(300))
+    for row in batch.tokens[1::2].tolist():
+        said = parse_caption(data.tokenizer.decode(row))
+        assert (diagonal_of(said[:, 1], said[:, 2]) >= 4).all()
+
+
+def test_hard_negatives_of_training_change_nothing_that_evaluation_asks():
+    one, other = (make("shapes", hard_negatives=h).split("test") for h in (False, True))
+    assert one.sugarcrepe("swap_attribute", 20)[1:] == other.sugarcrepe("swap_attribute", 20)[1:]
+    assert one.winoground("relation", 20)[1] == other.winoground("relation", 20)[1]
 
 
 def test_of_three_captions_each_kind_is_as_frequent_as_it_should_be():

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import every_parameter_learns, shapes, small_clip
+from helpers import SMALL, begun, every_parameter_learns, shapes, small_clip
 from torch import nn
 
+import train_clip
 from data.tokenizer import BOS, EOS, PAD
 from tinyvlm.clip import CLIP
 from tinyvlm.losses import LOSSES
@@ -20,11 +21,11 @@ pytestmark = pytest.mark.quick
 def test_clip_starts_as_it_should():
     model, batch = small_clip(), shapes().caption_batch("train", np.arange(64))
     assert math.isclose(model.scale.item(), 1 / 0.07, rel_tol=1e-6)
-    image, text, scale = model(batch.pixels, batch.tokens)
+    image, text, scale, bias = model(batch.pixels, batch.tokens)
     assert image.shape == text.shape == (64, 64)
     assert torch.allclose(image.norm(dim=1), torch.ones(64))
     assert torch.allclose(text.norm(dim=1), torch.ones(64))
-    loss = LOSSES["clip"](image, text, scale)
+    loss = LOSSES["clip"](image, text, scale, bias)
     assert abs(loss.item() - math.log(64)) < 1.0
     assert every_parameter_learns(model, loss) == []
 
@@ -32,9 +33,9 @@ def test_clip_starts_as_it_should():
 def test_tokens_may_be_widened_before_their_maximum():
     small, batch = small_clip(), shapes().caption_batch("train", np.arange(8))
     model = CLIP(small.vision, small.text, embed_dim=12, pool_dim=40)
-    image, text, scale = model(batch.pixels, batch.tokens)
+    image, text, scale, bias = model(batch.pixels, batch.tokens)
     assert image.shape == text.shape == (8, 12)
-    assert every_parameter_learns(model, LOSSES["clip"](image, text, scale)) == []
+    assert every_parameter_learns(model, LOSSES["clip"](image, text, scale, bias)) == []
     tokens, pooled = model.vision(batch.pixels)
     wide = (tokens @ model.widen.weight.T + model.widen.bias).amax(1)
     by_hand = F.normalize(wide @ model.image_proj.weight.T, dim=-1)
@@ -61,14 +62,15 @@ def test_padding_does_not_change_a_caption():
 
 def test_a_batch_of_one_works_and_equals_its_row():
     model, batch = small_clip().eval(), shapes().caption_batch("train", np.arange(3))
-    image, text, _ = model(batch.pixels, batch.tokens)
+    image, text, *_ = model(batch.pixels, batch.tokens)
     assert torch.allclose(model.encode_image(batch.pixels[:1]), image[:1], atol=1e-5)
     assert torch.allclose(model.encode_text(batch.tokens[:1]), text[:1], atol=1e-5)
 
 
 @pytest.mark.parametrize("micro_batch", [1, 3, 8, 20])
 def test_micro_batches_give_the_gradients_of_the_batch_in_one_piece(micro_batch):
-    model, batch = small_clip(), shapes(captions=2).caption_batch("train", np.arange(8))
+    model, data = small_clip(), shapes(captions=2, hard_negatives=True)
+    batch = data.caption_batch("train", np.arange(8))
     gradients, saved = [], []
 
     def keep(tensor):
@@ -78,12 +80,23 @@ def test_micro_batches_give_the_gradients_of_the_batch_in_one_piece(micro_batch)
     for size in (0, micro_batch):
         saved.append(0)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            image, text, scale = model(batch.pixels, batch.tokens, size)
-        loss = LOSSES["masked_clip"](image, text, scale, None, batch.is_match)
+            image, text, scale, bias = model(batch.pixels, batch.tokens, size)
+        loss = LOSSES["masked_clip"](image, text, scale, bias, batch.is_match)
         gradients.append(torch.autograd.grad(loss, list(model.parameters())))
     for one, other in zip(*gradients, strict=True):
         assert torch.allclose(one, other, atol=1e-6)
     assert saved[1] < 0.05 * saved[0]  # nothing of the towers is kept
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_finds_what_it_needs_in_the_model_and_nothing_else_is_there(name):
+    data = shapes(captions=2, hard_negatives=True)
+    config = train_clip.Config(loss=name, batch_size=4, **SMALL)
+    model = begun(train_clip.build_model(config, data.tokenizer))
+    batch = data.caption_batch("train", np.arange(4))
+    loss = LOSSES[name](*model(batch.pixels, batch.tokens), batch.is_match)
+    assert every_parameter_learns(model, loss) == []
+    assert ("logit_bias" in model.state_dict()) == (name == "sigmoid")
 
 
 class Wide(nn.Module):
@@ -103,5 +116,5 @@ class Wide(nn.Module):
 def test_the_pooled_vector_may_have_another_width_than_the_tokens():
     text = TEXT_ENCODERS["causal"](vocab_size=shapes().tokenizer.size, dim=16, depth=1, heads=1)
     model, batch = CLIP(Wide(), text, embed_dim=12), shapes().caption_batch("train", [0, 1])
-    image, text, _ = model(batch.pixels, batch.tokens)
+    image, text, *_ = model(batch.pixels, batch.tokens)
     assert image.shape == text.shape == (2, 12)

@@ -45,7 +45,7 @@ def check_equal_losses(one, two, steps):
 def test_two_processes_have_the_gradients_of_one(tmp_path):
     run_two(tmp_path, "tests/gradients.py", tmp_path / "two.pt")
     two = torch.load(tmp_path / "two.pt", weights_only=True)
-    assert set(two) == set(gradients.STEPS) == {"clip", "vlm"}
+    assert set(two) == set(gradients.STEPS) == {"clip", "hard negatives", "vlm"}
     for name, step in gradients.STEPS.items():
         model, loss = step(Distributed("cpu"))
         assert abs(loss - two[name].pop("loss")) < 1e-6
@@ -53,7 +53,7 @@ def test_two_processes_have_the_gradients_of_one(tmp_path):
         for n, p in model.named_parameters():
             assert p.grad is not None, (name, n)
             assert torch.allclose(p.grad, two[name][n], atol=1e-6, rtol=1e-5), (name, n)
-    assert two["clip"]["logit_scale"].abs() > 0
+    assert two["clip"]["logit_scale"].abs() > 0 and two["hard negatives"]["logit_bias"].abs() > 0
 
 
 @pytest.mark.slow

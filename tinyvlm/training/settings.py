@@ -53,7 +53,9 @@ class TrainConfig:
 def open_dataset(config, image_size, device, saved=None):
     """The data set that the flags name. UserError if they do not go together, or if the checkpoint
     `saved` was trained with other words: its weights would fit, and talk nonsense."""
-    names = ("language", "held_out", "seed", "captions", "num_questions", "num_blind")
+    names = (
+        "language", "held_out", "seed", "captions", "hard_negatives", "num_questions", "num_blind"
+    )  # fmt: skip
     settings = {name: getattr(config, name) for name in names if hasattr(config, name)}
     try:
         data = DATASETS[config.dataset](image_size=image_size, device=device, **settings)
