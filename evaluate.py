@@ -18,7 +18,7 @@ import train_clip
 import train_vlm
 from data.batch import NotEnoughItems
 from data.dataset import SPOKEN
-from tinyvlm.evaluation import eval_clip, eval_vlm, plots
+from tinyvlm.evaluation import eval_clip, eval_vlm, plots, readouts
 from tinyvlm.evaluation.cases import clip_cases, vlm_cases
 from tinyvlm.evaluation.predictor import VLMPredictor
 from tinyvlm.evaluation.reports import (
@@ -33,6 +33,7 @@ from tinyvlm.training.config import UserError, did_you_mean, option, run_script,
 from tinyvlm.training.distributed import pick_device
 from tinyvlm.training.files import make_folder
 
+LABELS = "which sizes, colours and shapes are there, macro F1"
 SCRIPTS = {"clip": train_clip, "vlm": train_vlm}
 
 
@@ -177,6 +178,10 @@ def evaluate_vlm(loaded, config, families):
     pictures = split.pictures(config.items)
     report, captions = eval_vlm.evaluate_captions(predictor, pictures)
     sections = {f"captions ({config.split})": report}
+    sections[LABELS] = {
+        "encoder": readouts.evaluate_encoder_labels(loaded.model.vision, pictures),
+        "captions": readouts.evaluate_caption_labels(pictures, captions),
+    }
     answers, record = eval_vlm.evaluate_vqa(predictor, split, families, config.items // 2)
     left_out = [family for family in families if family not in answers]
     if left_out:
@@ -211,6 +216,7 @@ def evaluate_clip(loaded, config):
     first = eval_clip.evaluate_retrieval(embedder, pictures)
     first["minimal pairs"] = eval_clip.evaluate_pairs(embedder, split, config.items)
     first["modality gap"] = eval_clip.evaluate_modality_gap(embedder, pictures)
+    first["order changes the cosine by"] = eval_clip.evaluate_order(embedder, pictures)
     sections = {
         f"pictures and captions ({config.split})": first,
         "longer captions, with places": eval_clip.evaluate_retrieval(embedder, pictures, omit=()),
@@ -223,6 +229,9 @@ def evaluate_clip(loaded, config):
     kinds = eval_clip.evaluate_sugarcrepe(embedder, split, config.items)
     for which, title in enumerate(("SugarCrepe", "SugarCrepe without picture")):
         sections[title] = {kind: scores[which] for kind, scores in kinds.items()}
+    binding = readouts.evaluate_binding(embedder, split, config.items)
+    sections |= {"where binding is lost": binding} if binding else {}
+    sections[LABELS] = {"encoder": readouts.evaluate_encoder_labels(loaded.model.vision, pictures)}
     for name in data.shifted_splits:
         other = data.split(name)
         found = eval_clip.evaluate_retrieval(embedder, other.pictures(config.items))

@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import io
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -174,6 +175,12 @@ def small_projector(projector, vision_dim, text_dim, num_patches, pooled_dim):
 def losses_of(model, batch):
     """Each token's loss, (b, t), 0 where there is no label."""
     return model(batch)[0]
+
+
+def global_state():
+    """The states of all generators that a process shares."""
+    torch_state, numpy_state = torch.get_rng_state().tolist(), np.random.get_state()
+    return torch_state, random.getstate(), numpy_state[1].tolist(), numpy_state[2]
 
 
 def begun(model):

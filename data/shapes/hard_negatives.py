@@ -1,8 +1,8 @@
-"""Hard negatives: captions almost true, pictures almost alike, questions about what might be there.
+"""Hard negatives: captions almost true, questions about what might be there.
 
 `sample_sugarcrepe`: for a picture, a true caption and a false one, both fluent, that differ in one
-thing. `sample_winoground`: two pictures, two captions, each true of its own picture only.
-`sample_pope`: is there a SHAPE, half of them there and half of them not.
+thing. `sample_pope`: is there a SHAPE, half of them there and half of them not. (Two pictures and
+two captions: winoground.py.)
 
 Captions are lists of noun phrases (n, m, 4) as everywhere; `grammar.caption` writes them, in
 reading order. They tell sizes, colours, shapes and places, but no places where attributes change
@@ -13,31 +13,22 @@ has lost its partner.
 """
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from data.shapes.false_captions import FOILS, make_foil
 from data.shapes.rng import CounterRNG
 from data.shapes.scene import Scenes, joined, sample, select
-from data.shapes.truth import EXISTENCE, KIND, WIDTH, A, caption_truth, without
+from data.shapes.truth import EXISTENCE, KIND, WIDTH, A, caption_truth
 from data.shapes.world import (
-    COLOUR,
-    EDITS,
-    PLACE,
     SHAPE,
     NotEnoughScenes,
-    in_reading_order,
     is_allowed,
     pair_table,
 )
 
 KINDS = tuple(FOILS)
-CONTRASTS = {
-    "attributes": ("swap_colour", "swap_shape", "swap_size"),
-    "relation": ("swap_place",),
-    "one_more_or_less": (),
-}
 NEGATIVES = ("random", "popular", "adversarial")
 
 
@@ -87,68 +78,6 @@ def find_hard_negatives(world, seed, split, kind, indices):
     if split != "held_out":
         keep &= is_allowed(world, "train", false)
     return HardNegatives(select(scenes, keep), true[keep], false[keep])
-
-
-# ---------------------------------------------------------------- Winoground (Thrush et al. 2022)
-
-
-def sample_winoground(world, seed, split, contrast, number):
-    """Two pictures each: scenes, scenes, captions (n, m, 4), captions; 0 is true of 0 only, 1 of 1.
-
-    "attributes": two objects exchanged a colour, a shape or a size; the captions tell all but
-    places. "relation": they changed places; the captions tell them. "one_more_or_less": an object
-    is gone; the caption that does not mention it is true of picture 0 only if it is read as
-    complete. NotEnoughScenes if there are too few.
-    """
-    first, second = [], []
-    for start in range(0, 64 * number + 4096, 2048):
-        one, two, suits = contrasting_pairs(world, seed, split, contrast, start)
-        first.append(select(one, suits))
-        second.append(select(two, suits))
-        if sum(len(scenes.objects) for scenes in first) >= number:
-            one, two = (select(joined(parts), slice(number)) for parts in (first, second))
-            omit = (PLACE,) if contrast == "attributes" else ()
-            return one, two, without(one.objects, *omit), without(two.objects, *omit)
-    raise NotEnoughScenes(
-        f"this world has too few pictures for the contrast {contrast!r}; "
-        "it takes more objects in a picture"
-    )
-
-
-def contrasting_pairs(world, seed, split, contrast, start):
-    """1,024 pairs of scenes from index `start` on, and which of them show the contrast: (n,)."""
-    indices = np.arange(start, start + 2048, 2)
-    one = sample(world, seed, split, indices)
-    if contrast == "one_more_or_less":
-        return one, *remove_object(one)
-    two = sample(world, seed, split, indices + 1)
-    suits = np.isin(one.edit, [EDITS.index(edit) for edit in CONTRASTS[contrast]])
-    if contrast == "attributes":
-        suits &= tell_apart(one.objects, two.objects)
-    return one, two, suits
-
-
-def tell_apart(one, two):
-    """Of which scenes (n, m, 4) captions without places are true of one only: (n,).
-
-    Where two circles exchange their colours, say, both captions are true of both pictures.
-    """
-    captions, others = np.concatenate([one, two]), np.concatenate([two, one])
-    pairs = zip(without(captions, PLACE), others, strict=True)
-    false = np.array([not is_true(caption, objects) for caption, objects in pairs])
-    return false[: len(one)] & false[len(one) :]
-
-
-def remove_object(scenes):
-    """The same scenes without one object, and which of them have one that can go: bool (n,).
-
-    Its colour + shape + place must be a multiple of 4, so that the scene stays in its split.
-    """
-    objects = scenes.objects
-    can_go = (objects[..., SHAPE] > 0) & (objects[..., COLOUR:].sum(-1) % 4 == 0)
-    left = objects.copy()
-    left[np.arange(len(left)), can_go.argmax(1)] = 0
-    return replace(scenes, objects=in_reading_order(left)), can_go.any(1) & (scenes.count > 1)
 
 
 # ---------------------------------------------------------------- POPE (Li et al. 2023)

@@ -37,10 +37,27 @@ class Pictures:
         """uint8 (n, 3, H, W) on the data set's device."""
         return render(self.data.world, self.scenes, self.data.image_size, self.data.device)
 
-    def captions(self, omit=("place",)):
-        """Full captions but for the attributes in `omit` (of COLUMNS): n strings."""
-        columns = [COLUMNS[name] for name in omit]
-        return self.data.grammar.caption_texts(truth.without(self.scenes.objects, *columns))
+    def of_several(self):
+        """Those that show two things or more."""
+        return self[self.scenes.count > 1]
+
+    def captions(self, omit=("place",), backwards=False):
+        """Full captions but for the attributes in `omit` (of COLUMNS): n strings.
+
+        They name things in reading order, or backwards.
+        """
+        phrases = truth.without(self.scenes.objects, *(COLUMNS[name] for name in omit))
+        phrases = truth.backwards(phrases) if backwards else phrases
+        return self.data.grammar.caption_texts(phrases)
+
+    def labels(self):
+        """Which of the data set's labels (see label_token_ids) are there: bool (n, 18)."""
+        return truth.labels_of(self.scenes.objects)
+
+    def labels_said(self, captions):
+        """Which of them captions (strings) name; one that is none of the grammar names nothing."""
+        parser = self.data.grammar.parser
+        return np.concatenate([truth.labels_of(phrases_of(parser, c)[None]) for c in captions])
 
     def is_match(self, captions):
         """Which captions (c strings of the grammar) are true of which pictures: bool (n, c)."""
@@ -86,6 +103,14 @@ class Pictures:
             None if code == truth.UNDECIDED else word
             for code, word in zip(codes, words, strict=True)
         ]
+
+
+def phrases_of(parser, caption):
+    """The noun phrases of a caption (a string): (m, 4), (0, 4) if it is none of the grammar."""
+    try:
+        return parser.parse_caption(caption)
+    except ValueError:
+        return np.zeros((0, 4), np.int64)
 
 
 def stack_phrases(captions):

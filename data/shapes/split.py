@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from data.shapes import hard_negatives, minimal_pairs, questions, truth
+from data.shapes import hard_negatives, minimal_pairs, questions, truth, winoground
 from data.shapes.conversation import prompt_rows
 from data.shapes.grammar import every_colour_and_shape
 from data.shapes.items import Presence, QuestionPairs, Questions, ZeroShot
@@ -27,7 +27,8 @@ class Split:
     data: object
     name: str
     families = questions.FAMILIES
-    contrasts = tuple(hard_negatives.CONTRASTS)
+    contrasts = tuple(winoground.CONTRASTS)
+    yardsticks = tuple(winoground.YARDSTICKS)
     foil_kinds = hard_negatives.KINDS
     negatives = hard_negatives.NEGATIVES
     levels = truth.PROMPTS
@@ -152,8 +153,11 @@ class Split:
         )
 
     def winoground(self, contrast, items):
-        """Two pictures and two captions an item: (Pictures, Pictures), (n strings, n strings)."""
-        one, two, *phrases = hard_negatives.sample_winoground(*self.key, contrast, items)
+        """Two pictures and two captions an item: (Pictures, Pictures), (n strings, n strings).
+
+        contrast: one of contrasts or yardsticks, see winoground.sample_winoground.
+        """
+        one, two, *phrases = winoground.sample_winoground(*self.key, contrast, items)
         pictures = [Pictures(self.data, scenes, np.arange(items)) for scenes in (one, two)]
         return pictures, [self.grammar.caption_texts(p) for p in phrases]
 

@@ -44,6 +44,12 @@ def without(noun_phrases, *columns):
     return noun_phrases
 
 
+def backwards(noun_phrases):
+    """The same noun phrases (n, m, 4), said from the last to the first, empty ones last."""
+    turn = np.where(said(noun_phrases), -np.arange(noun_phrases.shape[1]), 1)  # (n, m)
+    return np.take_along_axis(noun_phrases, turn.argsort(1, kind="stable")[..., None], 1)
+
+
 def matches(noun_phrases, objects):
     """Which objects (n, m, 4) a noun phrase (n, 4) fits: (n, m)."""
     noun_phrases = noun_phrases[:, None]
@@ -60,6 +66,13 @@ def decode_object(code):
     """The number 1..128 of an object -> its row (size, colour, shape, 0)."""
     code = code - 1
     return np.stack([code // 64 + 1, code // 8 % 8 + 1, code % 8 + 1, 0 * code], 1)
+
+
+def labels_of(noun_phrases):
+    """Which sizes, colours and shapes noun phrases or objects (n, m, 4) have: bool (n, 18)."""
+    tables = ((SIZE, 2), (COLOUR, 8), (SHAPE, 8))
+    there = [(noun_phrases[..., c, None] == np.arange(1, n + 1)).any(1) for c, n in tables]
+    return np.concatenate(there, 1)
 
 
 # ---------------------------------------------------------------- statements

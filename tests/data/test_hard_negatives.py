@@ -1,13 +1,16 @@
 """Hard negatives: false where they must be, true where they must be; no word gives them away."""
 
+import zlib
+
 import numpy as np
 import pytest
 
-from data.shapes import hard_negatives
+from data.shapes import hard_negatives, winoground
 from data.shapes.facts import match_objects
 from data.shapes.hard_negatives import is_true, shapes_there
 from data.shapes.languages import grammars_of
 from data.shapes.scene import sample
+from data.shapes.truth import without
 from data.shapes.world import COLOUR, PLACE, SHAPE, SIZE, WORLDS, checksum
 
 GRAMMAR = grammars_of("en")["en"]
@@ -56,9 +59,9 @@ def bag_of_words(caption):
     return sorted(plain.split())
 
 
-@pytest.mark.parametrize("contrast", hard_negatives.CONTRASTS)
+@pytest.mark.parametrize("contrast", winoground.CONTRASTS)
 def test_winoground_captions_are_true_of_their_own_picture_only(contrast):
-    found = hard_negatives.sample_winoground(WORLD, 0, "test", contrast, 120)
+    found = winoground.sample_winoground(WORLD, 0, "test", contrast, 120)
     one, two, first, second = found
     for here, there, a, b in zip(one.objects, two.objects, first, second, strict=True):
         assert is_complete_and_true(a, here) and is_complete_and_true(b, there)
@@ -68,6 +71,37 @@ def test_winoground_captions_are_true_of_their_own_picture_only(contrast):
         assert (bag_of_words(a) == bag_of_words(b)) == (contrast != "one_more_or_less")
     for scenes in (one, two):
         assert set(checksum(scenes.objects) % 4) == {3}  # still of the test split
+
+
+WINOGROUND_OF_THE_TEST_SPLIT = dict(
+    attributes=2174736452, relation=3403098982, one_more_or_less=3272317464
+)
+
+
+@pytest.mark.parametrize("contrast", WINOGROUND_OF_THE_TEST_SPLIT)
+def test_the_test_split_contrasts_what_it_has_always_contrasted(contrast):
+    """Else no number could be compared with an older one."""
+    one, two, *captions = winoground.sample_winoground(WORLD, 0, "test", contrast, 250)
+    arrays = (one.objects, two.objects, *captions)
+    content = b"".join(np.ascontiguousarray(a, "<i8").tobytes() for a in arrays)
+    assert zlib.crc32(content) == WINOGROUND_OF_THE_TEST_SPLIT[contrast]
+
+
+@pytest.mark.parametrize("name", ["default", "full"])
+def test_places_are_asked_in_the_order_of_either_picture(name):
+    found = [
+        winoground.sample_winoground(WORLDS[name], 0, "test", contrast, 60)
+        for contrast in ("relation", "relation_in_other_order", "relation_by_order_alone")
+    ]
+    for one, two, *_ in found:  # the same pictures
+        assert (one.objects == found[0][0].objects).all()
+        assert (two.objects == found[0][1].objects).all()
+    own, other, bare = (captions for _, _, *captions in found)
+    for side in (0, 1):
+        assert (without(own[side], PLACE) == bare[side]).all()
+        assert (without(other[side], PLACE) == bare[1 - side]).all()
+        for a, b in zip(own[side], other[side], strict=True):  # they say the same
+            assert sorted(a.tolist()) == sorted(b.tolist()) and (a != b).any()
 
 
 @pytest.mark.parametrize("kind", hard_negatives.NEGATIVES)

@@ -1,11 +1,9 @@
 """Gates of CLIP's evaluation: who binds all gets all, bags get chance where binding is asked."""
 
-import random
-
 import numpy as np
 import pytest
 import torch
-from helpers import small_clip
+from helpers import global_state, small_clip
 
 from data.shapes.dataset import Shapes
 from data.shapes.languages import grammars_of
@@ -101,7 +99,9 @@ def test_who_binds_everything_knows_every_class_in_every_template():
 
 def test_who_binds_everything_passes_winoground_and_sugarcrepe():
     found = eval_clip.evaluate_winoground(ORACLE, TEST, 60)
-    assert set(found) == set(TEST.contrasts)
+    assert set(found) == {*TEST.contrasts, *TEST.yardsticks}
+    by_order = found.pop("relation_by_order_alone")  # which it does not look at
+    assert [s.value == pytest.approx(s.chance) for s in by_order.values()] == [True] * 3
     assert {s.value for scores in found.values() for s in scores.values()} == {1.0}
     found = eval_clip.evaluate_sugarcrepe(ORACLE, TEST, 60)
     assert set(found) == set(TEST.foil_kinds)
@@ -120,8 +120,9 @@ def test_who_binds_everything_in_korean_finds_everything(trained):
     for name in ("r_at_1", "zero_shot", "zero_shot_ensemble", "zero_shot_new_template"):
         assert scores[name].value == 1.0, name
     assert eval_clip.evaluate_pairs(knows, split, 60).value == 1.0
-    for found in eval_clip.evaluate_winoground(knows, split, 40).values():
-        assert {score.value for score in found.values()} == {1.0}
+    found = eval_clip.evaluate_winoground(knows, split, 40)
+    for contrast in split.contrasts:
+        assert {score.value for score in found[contrast].values()} == {1.0}
     for seeing, _ in eval_clip.evaluate_sugarcrepe(knows, split, 40).values():
         assert seeing.value == 1.0
 
@@ -159,7 +160,9 @@ def test_a_clip_that_sees_nothing_knows_one_class_of_64():
 
 
 def test_a_clip_that_sees_nothing_gets_chance_at_hard_negatives():
-    for scores in eval_clip.evaluate_winoground(NOBODY, TEST, 50).values():
+    found = eval_clip.evaluate_winoground(NOBODY, TEST, 50)
+    assert len(found) == 5
+    for scores in found.values():
         for name, chance in dict(text=1 / 4, image=1 / 4, group=1 / 6).items():
             assert scores[name].value == pytest.approx(chance) == scores[name].chance
     for seeing, blind in eval_clip.evaluate_sugarcrepe(NOBODY, TEST, 50).values():
@@ -171,7 +174,7 @@ def test_a_clip_that_sees_nothing_gets_chance_at_hard_negatives():
 
 def test_a_clip_that_binds_nothing_gets_chance_where_binding_is_asked():
     scores = eval_clip.evaluate_winoground(BAG, TEST, 80)
-    for contrast in ("attributes", "relation"):
+    for contrast in ("attributes", "relation", "relation_in_other_order"):
         assert scores[contrast]["text"].value == pytest.approx(1 / 4)
         assert scores[contrast]["group"].value == pytest.approx(1 / 6)
     found = eval_clip.evaluate_sugarcrepe(BAG, TEST, 80)
@@ -191,6 +194,42 @@ def test_a_clip_that_binds_nothing_tells_no_swapped_attributes_of_minimal_pairs(
     assert 0.5 < eval_clip.evaluate_pairs(BAG, TEST, 200).value < 0.9
 
 
+# ---------------------------------------------------------------- who goes by the order of mention
+
+
+def in_turn(noun_phrases):
+    """The first three things without their places, each in a part of its own: so it takes what is
+    named first for what stands first in reading order."""
+    codes = np.zeros((len(noun_phrases), 3), np.int64)
+    codes[:, : noun_phrases.shape[1]] = noun_phrases[..., [SIZE, COLOUR, SHAPE]] @ [81, 9, 1]
+    parts = codes[..., None] == np.arange(1, 243)  # (n, 3, 242)
+    return parts.reshape(len(parts), -1).astype(float)
+
+
+BY_ORDER = FakeEmbedder(*far_and_near(in_turn))
+
+
+def test_who_goes_by_the_order_of_mention_is_found_out_in_the_other_order():
+    found = eval_clip.evaluate_winoground(BY_ORDER, TEST, 60)
+    assert {score.value for score in found["relation"].values()} == {1.0}
+    assert {score.value for score in found["relation_by_order_alone"].values()} == {1.0}
+    assert {score.value for score in found["relation_in_other_order"].values()} == {0.0}
+
+
+def test_how_much_the_order_of_mention_moves_the_cosine():
+    pictures = TEST.pictures(40)
+    several = (pictures.scenes.count > 1).sum()
+    for embedder in (ORACLE, BAG):
+        change = eval_clip.evaluate_order(embedder, pictures)
+        assert change.value == 0 and change.items == several < 40
+    cosine = [
+        (BY_ORDER.embed_images(pictures) * BY_ORDER.embed_texts(texts)).sum(1)
+        for texts in (pictures.captions(), pictures.captions(backwards=True))
+    ]
+    by_hand = np.abs(cosine[0] - cosine[1]).sum() / several  # of one thing it is 0
+    assert eval_clip.evaluate_order(BY_ORDER, pictures).value == pytest.approx(by_hand) and by_hand
+
+
 # ---------------------------------------------------------------- other splits, definitions
 
 
@@ -205,7 +244,7 @@ def test_held_out_splits_can_be_examined(name):
 
 def test_contrasts_that_a_split_does_not_have_are_left_out():
     found = eval_clip.evaluate_winoground(NOBODY, HELD_OUT.split("held_out"), 20)
-    assert "attributes" not in found and set(found) < set(TEST.contrasts)
+    assert "attributes" not in found and set(found) < {*TEST.contrasts, *TEST.yardsticks}
 
 
 def test_recalls_by_hand():
@@ -255,11 +294,6 @@ def test_vectors_are_of_length_one_and_do_not_depend_on_their_neighbours(model, 
     assert np.allclose(embedder.embed_images(pictures), image, atol=1e-5)
     assert np.allclose(embedder.embed_texts(captions), text, atol=1e-5)
     assert np.allclose(embedder.embed_texts(captions[:1]), text[:1], atol=1e-5)
-
-
-def global_state():
-    torch_state, numpy_state = torch.get_rng_state().tolist(), np.random.get_state()
-    return torch_state, random.getstate(), numpy_state[1].tolist(), numpy_state[2]
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -77,16 +77,24 @@ def test_what_a_vlm_is_asked(reports):
         sections
     )
     assert {"where from: test", "where from: more"} < set(sections)
+    assert set(sections[evaluate.LABELS]) == {"encoder", "captions"}
 
 
 def test_what_a_clip_is_asked(reports):
     sections, _ = reports["clip"]
     assert "pictures and captions (test)" in sections and "where from: more" in sections
-    assert {"minimal pairs", "modality gap"} < set(sections["pictures and captions (test)"])
-    for contrast in ("attributes", "relation", "one more or less"):
+    more = {"minimal pairs", "modality gap", "order changes the cosine by"}
+    assert more < set(sections["pictures and captions (test)"])
+    for contrast in (
+        "attributes", "relation", "relation in other order", "relation by order alone",
+        "one more or less",
+    ):  # fmt: skip
         assert set(sections[f"Winoground, {contrast}"]) == {"text", "image", "group"}
     assert list(sections["SugarCrepe"]) == list(sections["SugarCrepe without picture"])
     assert len(sections["SugarCrepe"]) == 7
+    before, after = sections["where binding is lost"].values()
+    assert before.value == sections["SugarCrepe"]["swap_attribute"].value and after.items == 20
+    assert set(sections[evaluate.LABELS]) == {"encoder"}
 
 
 def test_the_screen_says_the_tables_and_the_speed(vlm_folder, tmp_path, monkeypatch):

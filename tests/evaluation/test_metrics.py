@@ -161,6 +161,21 @@ def test_a_phrase_said_twice_is_true_once():
     assert value["chair_i"] == 0.0 and value["misdescribed_i"] == 1 / 2
 
 
+# ---------------------------------------------------------------- labels
+
+
+def test_macro_f1_by_hand():
+    there = np.array([[1, 0, 1], [1, 0, 0], [0, 0, 1]], bool)
+    said = np.array([[1, 0, 0], [1, 0, 0], [1, 0, 1]], bool)
+    score = metrics.macro_f1(said, there, "labels")
+    assert score.value == pytest.approx((2 * 2 / 5 + 1 + 2 * 1 / 3) / 3)  # one is never there
+    assert score.chance == pytest.approx((2 * 2 / 5 + 0 + 2 * 2 / 5) / 3)
+    assert score.items == 3 and score.interval()[0] <= score.value <= score.interval()[1]
+    assert metrics.macro_f1(there, there, "").value == 1.0
+    assert metrics.macro_f1(~there, there, "").value == 0.0
+    assert score.paired_difference(score) == (0.0, (0.0, 0.0))
+
+
 # ---------------------------------------------------------------- answers
 
 

@@ -93,6 +93,16 @@ def test_captions_say_all_objects_in_reading_order_but_what_is_left_out():
         ]
 
 
+def test_captions_may_name_the_same_things_backwards():
+    pictures = FULL.split("test").pictures(20)
+    pairs = zip(pictures.captions(), pictures.captions(backwards=True), strict=True)
+    parse = GRAMMAR.parser.parse_caption
+    assert all((parse(one) == parse(other)[::-1]).all() for one, other in pairs)
+    assert all(map(is_fluent, pictures.captions(backwards=True)))
+    several = pictures.of_several()
+    assert len(several) == (pictures.scenes.count > 1).sum() and (several.scenes.count > 1).all()
+
+
 # ---------------------------------------------------------------- what is true of a picture
 
 

@@ -99,6 +99,16 @@ def evaluate_pairs(embedder, split, pairs):
     return proportion(right[tells], pictures.cluster[tells], meaning, 0.5)
 
 
+def evaluate_order(embedder, pictures):
+    """How much the cosine of a picture and its caption moves where the caption names the same
+    things from the last to the first; of pictures of two things or more. Metric."""
+    pictures = pictures.of_several()
+    image = embedder.embed_images(pictures)
+    texts = [embedder.embed_texts(pictures.captions(backwards=b)) for b in (False, True)]
+    change = np.abs((image * texts[0]).sum(1) - (image * texts[1]).sum(1))
+    return proportion(change, pictures.cluster, "the same things in another order of mention")
+
+
 def evaluate_zero_shot(embedder, split, items=640):
     """Pictures of one object against the 64 captions "a COLOUR SHAPE": {name: metric}.
 
@@ -124,12 +134,13 @@ def evaluate_zero_shot(embedder, split, items=640):
 
 
 def evaluate_winoground(embedder, split, items):
-    """{contrast: {"text", "image", "group": metric}} for those contrasts that the split has.
+    """{contrast: {"text", "image", "group": metric}} for those contrasts that the split has, and
+    for its yardsticks.
 
     Thrush et al. (2022), on pairs that differ in one edit.
     """
     result = {}
-    for contrast in split.contrasts:
+    for contrast in (*split.contrasts, *split.yardsticks):
         try:
             pictures, captions = split.winoground(contrast, items)
         except NotEnoughItems:

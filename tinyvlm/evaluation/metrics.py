@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 
-from tinyvlm.evaluation.statistics import BootstrapMetric, RatioMetric
+from tinyvlm.evaluation.statistics import BootstrapMetric, RatioMetric, bootstrap_weights
 
 # ---------------------------------------------------------------- CLIP
 
@@ -132,6 +132,24 @@ def fact_scores(judged, kind, name, cluster):
         ),
         f"{name}_f1": RatioMetric(2 * true, stated + there, cluster, "both in one"),
     }
+
+
+# ---------------------------------------------------------------- labels
+
+
+def macro_f1(said, there, meaning):
+    """The mean of the labels' F1; said, there: bool (n pictures, labels). Chance is that of who
+    says all labels of every picture. A label that is neither there nor said counts as right."""
+
+    def f1(hits, total):
+        return np.where(total > 0, 2 * hits / np.maximum(total, 1), 1).mean(-1)
+
+    counts = [(said & there).astype(float), said + there.astype(float)]  # (n, labels) each
+    weights = bootstrap_weights(len(there))
+    resampled = f1(*(weights @ count for count in counts))
+    chance = float(f1(there.sum(0), len(there) + there.sum(0)))
+    value = float(f1(*(count.sum(0) for count in counts)))
+    return BootstrapMetric(value, resampled, len(there), meaning, chance)
 
 
 # ---------------------------------------------------------------- answers
