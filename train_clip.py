@@ -45,7 +45,7 @@ class Config(TrainConfig):
     batch_size: int = option(64, "pictures in a step", min=2)
     captions: int = option(3, "captions of each picture, which say more or less", min=1, max=4)
     hard_negatives: bool = option(
-        False, "each picture brings a false caption, too, with two colours or sizes exchanged"
+        True, "each picture brings a false caption, too, with two colours or sizes exchanged"
     )
     micro_batch: int = option(
         0, "pictures at a time, for batches that do not fit into memory; 0: all", min=0

@@ -10,6 +10,7 @@ from tinyvlm.evaluation.statistics import proportion
 
 CHUNK = 128  # pictures or captions that are encoded together
 CANDIDATES = 256  # of retrieval
+BINDING = ("attributes", "relation_in_other_order")  # whose group scores stand in metrics.json
 
 
 class CLIPEmbedder:
@@ -133,14 +134,14 @@ def evaluate_zero_shot(embedder, split, items=640):
     return result
 
 
-def evaluate_winoground(embedder, split, items):
-    """{contrast: {"text", "image", "group": metric}} for those contrasts that the split has, and
-    for its yardsticks.
+def evaluate_winoground(embedder, split, items, contrasts=()):
+    """{contrast: {"text", "image", "group": metric}} for those contrasts that the split has (of the
+    ones named, or of all and its yardsticks).
 
     Thrush et al. (2022), on pairs that differ in one edit.
     """
     result = {}
-    for contrast in (*split.contrasts, *split.yardsticks):
+    for contrast in contrasts or (*split.contrasts, *split.yardsticks):
         try:
             pictures, captions = split.winoground(contrast, items)
         except NotEnoughItems:
@@ -210,6 +211,8 @@ def evaluate_language(model, data, items):
     scores["pair_accuracy"] = evaluate_pairs(embedder, split, items)
     kept = ("matched_cosine", "mismatched_cosine", "zero_shot", "r_at_1", "pair_accuracy")
     scores = {name: scores[name] for name in kept}
+    for contrast, asked in evaluate_winoground(embedder, split, items // 2, BINDING).items():
+        scores[f"group_{contrast}"] = asked["group"]
     return {name.replace("_", " "): metric for name, metric in scores.items()}, scores
 
 
