@@ -3,7 +3,7 @@
 An experiment may get more seeds; whatever else is changed later shows in the report.
 """
 
-from tinyvlm.ablation.experiment import Claim, Experiment
+from tinyvlm.ablation.experiment import Claim, Experiment, From
 
 ANSWERS = ("vqa_relation", "vqa_count", "fact_f1")
 
@@ -108,6 +108,87 @@ EXPERIMENTS = (
             Claim("64 queries", "=", "32 queries"),
         ),
         metric="vqa",
+        shown=ANSWERS,
+    ),
+    Experiment(
+        name="binding",
+        question="What makes CLIP know what belongs to what?",
+        source="NegCLIP, Yuksekgonul et al. 2022: without hard negatives CLIP is a bag of words;"
+        " and this project's own guess: the width before the maximum, and several captions",
+        script="train_clip",
+        arms={
+            "all of it": {},
+            "no hard negatives": dict(hard_negatives=False),
+            "one caption": dict(captions=1),
+            "narrow": dict(pool_dim=0, embed_dim=64),
+            "stem": dict(encoder="stem"),
+        },
+        claims=(
+            Claim("all of it", ">", "no hard negatives"),
+            Claim("all of it", ">", "one caption"),
+            Claim("all of it", ">", "narrow"),
+            Claim("all of it", ">", "stem"),
+        ),
+        metric="group_attributes",
+        smallest=0.05,
+        shown=("r_at_1", "zero_shot", "pair_accuracy"),
+    ),
+    Experiment(
+        name="sigmoid",
+        question="Is a sigmoid for each pair better than a softmax over the batch?",
+        source="SigLIP, Zhai et al. 2023: better at batches below 16 thousand, the more so the"
+        " smaller they are",
+        script="train_clip",
+        arms={
+            f"{name}, {size}": dict(loss=loss, batch_size=size)
+            for name, loss in (("softmax", "masked_clip"), ("sigmoid", "sigmoid"))
+            for size in (16, 64)
+        },
+        claims=(
+            Claim("sigmoid, 16", ">", "softmax, 16"),
+            Claim("sigmoid, 64", ">", "softmax, 64"),
+        ),
+        metric="r_at_1",
+        smallest=0.02,
+        shown=("zero_shot", "group_attributes"),
+    ),
+    Experiment(
+        name="convolutions",
+        question="Do convolutions help an eye that has seen few pictures?",
+        source="CCT, Hassani et al. 2021: convolutions let transformers learn from small data;"
+        " Xiao et al. 2021: a convolutional stem makes them learn sooner",
+        script="train_clip",
+        arms={
+            f"{encoder}, {steps} steps": dict(encoder=encoder, steps=steps)
+            for encoder in ("vit", "stem", "convnext")
+            for steps in (260, 780)
+        },
+        claims=(
+            Claim("stem, 260 steps", ">", "vit, 260 steps"),
+            Claim("convnext, 260 steps", ">", "stem, 260 steps"),
+            Claim("convnext, 780 steps", ">", "vit, 780 steps"),
+        ),
+        metric="r_at_1",
+        smallest=0.02,
+        shown=("zero_shot", "group_attributes"),
+    ),
+    Experiment(
+        name="eye",
+        question="Does a CLIP that binds make a better eye for a language model?",
+        source="this project: one seed said no",
+        script="train_vlm",
+        arms={
+            "binds": {},
+            "bag of words": dict(
+                clip=From(
+                    "train_clip",
+                    dict(recipe="lab", hard_negatives=False, captions=1, pool_dim=0, embed_dim=64),
+                )
+            ),
+        },
+        claims=(Claim("binds", "=", "bag of words"),),
+        metric="vqa",
+        smallest=0.02,
         shown=ANSWERS,
     ),
 )
