@@ -13,7 +13,6 @@ runs/ablate; what it found is kept in experiments/cells, so that anyone can add 
 """
 
 import dataclasses
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -22,11 +21,18 @@ import train_clip
 import train_vlm
 from experiments.catalogue import EXPERIMENTS
 from tinyvlm.ablation.cells import cell_of
-from tinyvlm.ablation.experiment import Claim, Experiment
+from tinyvlm.ablation.experiment import own_question
 from tinyvlm.ablation.findings import arms_of, findings_of
 from tinyvlm.ablation.planning import kind_of, times_here, what_can_be_seen
 from tinyvlm.ablation.plots import draw
-from tinyvlm.ablation.report import NOISE, page, section
+from tinyvlm.ablation.report import (
+    NOISE,
+    PICTURES,
+    claims_list,
+    page,
+    section,
+    write_between_marks,
+)
 from tinyvlm.ablation.results import load_result
 from tinyvlm.ablation.runner import Runner
 from tinyvlm.ablation.same_code import check_same_code
@@ -34,7 +40,6 @@ from tinyvlm.training.config import (
     UserError,
     did_you_mean,
     option,
-    parse_settings,
     run_script,
     validate_config,
 )
@@ -63,6 +68,7 @@ class Config:
     runs: str = option("runs/ablate", "folder of the runs, with their weights")
     cells: str = option("experiments/cells", "folder of what finished cells found")
     out: str = option("experiments/FINDINGS.md", "the page that report writes")
+    readme: str = option("README.md", "the page between whose marks it lists the verdicts")
 
 
 def main(config):
@@ -86,7 +92,7 @@ def main(config):
 def chosen(config):
     """The experiments that the flags are about. UserError if there is none of that name."""
     if config.arm:
-        return [own_question(config)]
+        return [own_question(config, SCRIPTS)]
     if config.name:
         names = [experiment.name for experiment in EXPERIMENTS]
         if config.name not in names:
@@ -96,28 +102,6 @@ def chosen(config):
             )
         return [EXPERIMENTS[names.index(config.name)]]
     return list(EXPERIMENTS)
-
-
-def own_question(config):
-    """The experiment of --arm "NAME: --flag value". UserError if that makes no sense."""
-    if config.name:
-        raise UserError(f"--arm asks a question of your own; leave out {config.name}")
-    arms = {}
-    for text in config.arm:
-        name, colon, flags = text.partition(":")
-        if not colon or not name.strip() or name.strip() in arms:
-            hint = 'write --arm "NAME: --flag value", each with a name of its own'
-            raise UserError(f"--arm {text!r} names no arm; {hint}")
-        arms[name.strip()] = parse_settings(SCRIPTS[config.script].Config, shlex.split(flags))
-    if len(arms) < 2:
-        raise UserError("one --arm compares nothing; give two or more")
-    first, *others = arms
-    return Experiment(
-        name="own question", question=" or ".join(arms) + "?", source="nobody",
-        script=config.script, arms=arms, metric=config.metric, smallest=config.smallest,
-        claims=tuple(Claim(arm, ">", first) for arm in others),
-        common=dict(recipe=config.recipe),
-    )  # fmt: skip
 
 
 def cells_of(experiment, config):
@@ -231,15 +215,19 @@ def report(experiments, config):
     twins, found = arms_of(noise, SCRIPTS, config.cells), {}
     for experiment in experiments:
         arms = arms_of(experiment, SCRIPTS, config.cells)
-        if any(arms.values()):
-            found[experiment.name] = findings_of(experiment, arms)
-            draw(experiment, arms, Path(config.runs) / f"{experiment.name.replace(' ', '-')}.png")
+        findings = findings_of(experiment, arms)
+        if any(finding.seeds for finding in findings):
+            found[experiment.name] = findings
+            is_ours = experiment in EXPERIMENTS
+            folder = make_folder(Path(config.out).parent / PICTURES if is_ours else config.runs)
+            draw(experiment, arms, folder / f"{experiment.name}.png")
             known = registered.get(experiment.name)
             print(section(experiment, arms, found[experiment.name], known, twins))
     if experiments == list(EXPERIMENTS):
         text = page(EXPERIMENTS, SCRIPTS, config.cells, registered)
         write_atomically(Path(config.out), text.encode())
-        print(f"{config.out} has all of these")
+        write_between_marks(Path(config.readme), claims_list(EXPERIMENTS, SCRIPTS, config.cells))
+        print(f"{config.out} has all of these, {config.readme} the verdicts")
     return found
 
 

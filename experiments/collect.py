@@ -23,7 +23,9 @@ FROM_REPORT = dict(
     zero_shot_new_template=("zero-shot (test, pictures of one object)", "zero_shot_new_template"),
     r_at_1_places=("longer captions, with places", "r_at_1"),
     group_attributes=("Winoground, attributes", "group"),
-    group_relation=("Winoground, relation", "group"),
+    group_one_less=("Winoground, one more or less", "group"),
+    group_relation=("Winoground, relation in other order", "group"),
+    order_moves=("pictures and captions (test)", "order changes the cosine by"),
 )
 LEVELS = ("brief", "normal", "detailed", "list")
 

@@ -32,7 +32,9 @@ CLIP_ROWS = (
     ("R@1, captions with places", "r_at_1_places", ""),
     ("own caption against the edited picture's", "pair_accuracy", "chance 0.5"),
     ("Winoground group, attributes", "group_attributes", "0.60"),
-    ("Winoground group, places", "group_relation", "chance 1/6"),
+    ("Winoground group, one object more or less", "group_one_less", "0.60"),
+    ("Winoground group, places, in the other picture's order", "group_relation", "chance 1/6"),
+    ("cosine moved by the order of mention alone", "order_moves", "0.02"),
 )
 WHERE_ROWS = (
     ("CLIP: zero-shot, 64 captions", "zero_shot"),

@@ -1,10 +1,14 @@
-"""README and RESULTS.md say what experiments/results.json has measured, and README stays short."""
+"""README, RESULTS.md and FINDINGS.md say what was measured, and README stays short."""
 
 import importlib.util
 import json
 
 import pytest
 from helpers import ROOT
+
+import ablate
+from tinyvlm.ablation import report
+from tinyvlm.training import files
 
 pytestmark = pytest.mark.quick
 
@@ -29,3 +33,14 @@ def test_the_readme_takes_three_minutes():
     lines = (ROOT / "README.md").read_text().splitlines()
     assert len(lines) <= 120 and max(map(len, lines)) <= 110
     assert sum(line.startswith("| ---") for line in lines) == 1  # one table
+
+
+def test_the_findings_are_made_of_the_cells_to_the_byte():
+    """Whoever clones the repository gets the same page from the committed cells."""
+    cells = ROOT / "experiments" / "cells"
+    registered = files.read_json(cells / ablate.REGISTERED)
+    findings = report.page(ablate.EXPERIMENTS, ablate.SCRIPTS, cells, registered)
+    assert findings == (ROOT / "experiments" / "FINDINGS.md").read_text()
+    verdicts = report.claims_list(ablate.EXPERIMENTS, ablate.SCRIPTS, cells)
+    first, last = report.MARKS
+    assert first + verdicts + last in (ROOT / "README.md").read_text()

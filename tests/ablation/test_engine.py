@@ -285,7 +285,10 @@ def test_the_page_is_the_same_to_the_byte_and_says_what_changed(scripts, tmp_pat
 
 def test_the_noise_floor_stands_beside_each_experiment(scripts, tmp_path):
     noise = dataclasses.replace(
-        CONNECTOR, name="noise", arms=dict(one={}, another=dict(threads=1)), claims=()
+        CONNECTOR,
+        name="noise",
+        arms=dict(one={}, another=dict(threads=1)),
+        claims=(Claim("one", "=", "another"),),
     )
     run(CONNECTOR, scripts, tmp_path)
     run(noise, scripts, tmp_path, seeds=2)
@@ -311,7 +314,7 @@ def test_ones_own_question(scripts, tmp_path, monkeypatch, capsys):
     assert str(finding.claim) == "two > plain" and finding.difference == pytest.approx(0.1)
     assert [c.lr for c in scripts["train_vlm"].calls if c.projector == "mlp"] == [0.002] * 2
     assert "REPRODUCED" in capsys.readouterr().out
-    assert next((tmp_path / "runs").glob("*.png")).stat().st_size > 5000
+    assert (tmp_path / "runs" / "own-question.png").stat().st_size > 5000
 
 
 @pytest.mark.parametrize(
@@ -334,7 +337,8 @@ def test_errors_are_for_people(settings, words, tmp_path):
 def test_shards_share_the_work(scripts, tmp_path, monkeypatch):
     monkeypatch.setattr(ablate, "SCRIPTS", scripts)
     folders = dict(runs=str(tmp_path / "runs"), cells=str(tmp_path / "cells"))
-    run = dict(command="run", name="connector", seeds=2, **folders)
+    out = str(tmp_path / "page" / "FINDINGS.md")
+    run = dict(command="run", name="connector", seeds=2, out=out, **folders)
     ran = []
     for shard in ("0/2", "1/2"):
         scripts["train_vlm"].calls.clear()

@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import shlex
 from dataclasses import dataclass, field
+
+from tinyvlm.training.config import UserError, parse_settings
 
 RELATIONS = (">", "<", "=")
 
@@ -69,3 +72,25 @@ class Experiment:
 
 
 OPEN = ("seeds", "shown")  # what may change later
+
+
+def own_question(config, scripts):
+    """The experiment of ablate.py's --arm "NAME: --flag value". UserError if it makes no sense."""
+    if config.name:
+        raise UserError(f"--arm asks a question of your own; leave out {config.name}")
+    arms = {}
+    for text in config.arm:
+        name, colon, flags = text.partition(":")
+        if not colon or not name.strip() or name.strip() in arms:
+            hint = 'write --arm "NAME: --flag value", each with a name of its own'
+            raise UserError(f"--arm {text!r} names no arm; {hint}")
+        arms[name.strip()] = parse_settings(scripts[config.script].Config, shlex.split(flags))
+    if len(arms) < 2:
+        raise UserError("one --arm compares nothing; give two or more")
+    first, *others = arms
+    return Experiment(
+        name="own-question", question=" or ".join(arms) + "?", source="nobody",
+        script=config.script, arms=arms, metric=config.metric, smallest=config.smallest,
+        claims=tuple(Claim(arm, ">", first) for arm in others),
+        common=dict(recipe=config.recipe),
+    )  # fmt: skip

@@ -6,8 +6,11 @@ import textwrap
 import numpy as np
 
 from tinyvlm.ablation.findings import arms_of, findings_of
+from tinyvlm.training.files import write_atomically
 
+PICTURES = "findings"  # folder of the pictures, beside the page
 NOISE = "noise"  # the experiment whose two arms, "one" and "another", differ in rounding alone
+MARKS = "<!-- written by ablate.py report -->\n", "<!-- end of it -->"  # in README.md
 HEAD = """\
 # Claims about vision-language models, re-tested
 
@@ -28,14 +31,35 @@ def page(catalogue, scripts, folder, registered):
     twins = found.get(NOISE, {})
     for experiment in catalogue:
         arms = found[experiment.name]
-        if any(arms.values()):
-            findings = findings_of(experiment, arms)
+        findings = findings_of(experiment, arms)
+        if any(finding.seeds for finding in findings):
             summary += [summary_row(experiment, finding) for finding in findings]
-            parts.append(
-                section(experiment, arms, findings, registered.get(experiment.name), twins)
-            )
+            known = registered.get(experiment.name)
+            parts.append(section(experiment, arms, findings, known, twins))
+            parts.append(f"![{experiment.name}]({PICTURES}/{experiment.name}.png)\n")
     head = ["experiment", "claim", "difference, points", "t", "seeds", "verdict"]
     return "\n".join([HEAD, *table(head, summary), *parts]).rstrip() + "\n"
+
+
+def claims_list(catalogue, scripts, folder):
+    """README's list: an experiment, and what became of its claims, differences in points."""
+    lines = []
+    for experiment in catalogue:
+        findings = findings_of(experiment, arms_of(experiment, scripts, folder))
+        verdicts = [f"{f.claim} {f.verdict} ({points(f.difference)})" for f in findings if f.seeds]
+        if verdicts:
+            text = f"- {experiment.name}, {experiment.metric}: {'; '.join(verdicts)}"
+            lines += textwrap.wrap(text, 110, subsequent_indent="  ")
+    return "\n".join(lines) + "\n"
+
+
+def write_between_marks(path, text):
+    """Put a text between the two marks of a page, if it has them."""
+    page = path.read_text(encoding="utf-8") if path.exists() else ""
+    if MARKS[0] in page:
+        head, rest = page.split(MARKS[0])
+        page = head + MARKS[0] + text + MARKS[1] + rest.split(MARKS[1], 1)[1]
+        write_atomically(path, page.encode())
 
 
 def summary_row(experiment, finding):
