@@ -4,6 +4,11 @@
     python train_vlm.py --projector mlp
     python train_vlm.py --stages instruct --shares 1 --out runs/one-stage    # everything at once
 
+    # An encoder that captions and questions have trained, or the words of labels, and no contrast.
+    python train_vlm.py --encoder-init random --stages instruct --shares 1 --out runs/captions
+    python train_vlm.py --encoder-init random --stages instruct --shares 1 --projector label
+    python train_vlm.py --encoder runs/captions
+
 language: the decoder alone learns the language of the world, with a few bags of words in the place
 of the picture. align: the projector learns to make pictures look like those words; encoder and
 decoder are frozen. instruct: everything learns together, from captions and questions.
@@ -36,6 +41,7 @@ from tinyvlm.training.loop import Run
 from tinyvlm.training.optim import backward_and_step, configure_optimizers, freeze, set_lr
 from tinyvlm.training.parts import (
     check_decoder,
+    check_encoder,
     decoder_kind,
     keep_language,
     load_decoder,
@@ -58,7 +64,11 @@ class Config(TrainConfig):
     out: str = option("", "folder for all that is written; if empty runs/vlm-PROJECTOR")
     clip: str = option("runs/clip", "checkpoint (or its folder) of train_clip.py, for the encoder")
     encoder_init: str = option("clip", "where the encoder comes from", choices=("clip", "random"))
-    encoder: str = option("convvit", "a random encoder's kind", choices=tuple(VISION_ENCODERS))
+    encoder: str = option(
+        "convvit",
+        "a random encoder's kind, or the folder of a run, CLIP or VLM, whose encoder is taken: "
+        + ", ".join(VISION_ENCODERS),
+    )
     encoder_dim: int = option(64, "a random encoder's width", min=8)
     encoder_depth: int = option(3, "a random encoder's blocks", min=1)
     encoder_heads: int = option(2, "a random encoder's attention heads", min=1)
@@ -150,13 +160,7 @@ def check_settings(config):
     stages = stages_of(config, config.steps)
     left_out = [f"train_{name}" for name in STAGES if name not in [s.name for s in stages]]
     refuse_unused(config, left_out, f"with --stages {config.stages}")
-    if config.init:
-        refuse_unused(config, ["clip", "encoder_init"], "with --init, which brings its encoder")
-    if config.encoder_init == "random":
-        refuse_unused(config, ["clip"], "with --encoder-init random")
-    else:
-        names = ["encoder", "encoder_dim", "encoder_depth", "encoder_heads", "image_size"]
-        refuse_unused(config, names, "but with --encoder-init random (CLIP has its own)")
+    check_encoder(config)
     return config
 
 

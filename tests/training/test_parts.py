@@ -1,7 +1,17 @@
-"""--decoder FOLDER: the language stage of another run, instead of one's own."""
+"""--encoder FOLDER and --decoder FOLDER: parts of another run, instead of one's own."""
 
 import pytest
-from helpers import CLIP_ARGS, VLM_ARGS, same_weights, skip_test_phase, stop_after, weights
+from helpers import (
+    CLIP_ARGS,
+    VLM_ARGS,
+    every_parameter_learns,
+    same_weights,
+    skip_test_phase,
+    small_vlm,
+    small_vqa_batch,
+    stop_after,
+    weights,
+)
 from helpers import RANDOM_ENCODER as RANDOM
 
 import train_clip
@@ -32,8 +42,130 @@ def whole(tmp_path_factory):
     return {projector: root / projector for projector in ("mlp", "linear")}
 
 
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """The folder of a CLIP of two steps."""
+    folder = tmp_path_factory.mktemp("clip")
+    with pytest.MonkeyPatch.context() as patch:
+        skip_test_phase(patch)
+        train_clip.main(train_clip.Config(out=str(folder), **CLIP_ARGS | dict(steps=2)))
+    return folder
+
+
 def losses(folder):
     return {line["step"]: line["loss"] for line in files.read_log(folder) if "loss" in line}
+
+
+def of_part(part, folder):
+    """The weights of a part, "vision." or "decoder.", of the checkpoint in a folder."""
+    return {name: w for name, w in weights(folder).items() if name.startswith(part)}
+
+
+# ---------------------------------------------------------------- the encoder
+
+ALIGN = dict(stages="align", shares="1", steps=1)  # which leaves encoder and decoder as they are
+
+
+def train_with(encoder, out, **settings):
+    """A run whose encoder is taken from another one."""
+    settings = VLM_ARGS | dict(projector="mlp", encoder=str(encoder), out=str(out)) | settings
+    return train_vlm.main(train_vlm.Config(**settings))
+
+
+def test_the_encoder_of_any_clip_or_vlm_may_be_taken(whole, clip, tmp_path):
+    for number, path in enumerate((clip, whole["linear"], whole["linear"] / "last.pt")):
+        train_with(path, tmp_path / str(number), **ALIGN)
+        taken = of_part("vision.", tmp_path / str(number))
+        assert taken and same_weights(taken, of_part("vision.", path)), path
+
+
+def test_a_clip_named_as_encoder_or_as_clip_is_the_same_run(clip, tmp_path):
+    train_with(clip, tmp_path / "encoder")
+    named = VLM_ARGS | dict(projector="mlp", clip=str(clip), out=str(tmp_path / "clip"))
+    train_vlm.main(train_vlm.Config(**named))
+    assert same_weights(tmp_path / "encoder", tmp_path / "clip")
+
+
+def test_an_encoder_of_other_sizes_brings_them_along(tmp_path):
+    one_stage = dict(stages="instruct", shares="1", steps=1)
+    sizes = dict(encoder="convnext", encoder_dim=24, encoder_depth=2, encoder_heads=2)
+    train(tmp_path / "first", **one_stage | sizes, image_size=84)
+    train_with(tmp_path / "first", tmp_path / "second", **ALIGN)
+    train_with(tmp_path / "second", tmp_path / "third", **ALIGN)  # and is handed on
+    one, other = (load_checkpoint(tmp_path / name) for name in ("first", "third"))
+    assert (
+        one["encoder"]
+        == other["encoder"]
+        == dict(encoder="convnext", dim=24, depth=2, image_size=84)
+    )
+    assert same_weights(*(of_part("vision.", tmp_path / name) for name in ("first", "third")))
+
+
+def test_a_run_that_took_an_encoder_is_resumed_and_loaded_without_it(
+    whole, tmp_path, monkeypatch, capsys
+):
+    encoder = tmp_path / "linear"
+    encoder.symlink_to(whole["linear"])
+    train_with(encoder, tmp_path / "whole", eval_every=1)
+    with monkeypatch.context() as patch:
+        stop_after(patch, train_vlm, 4)
+        with pytest.raises(Stopped):
+            train_with(encoder, tmp_path / "cut", eval_every=1)
+    encoder.unlink()
+    train_with(encoder, tmp_path / "cut", eval_every=1, resume=True)
+    assert same_weights(tmp_path / "cut", tmp_path / "whole")
+    saved = load_checkpoint(tmp_path / "cut")
+    assert same_weights(train_vlm.load_model(saved, "x", "cpu")[0].state_dict(), saved["model"])
+
+
+def test_the_label_bottleneck_teaches_a_random_encoder_its_words_and_nothing_else_does(tmp_path):
+    """What --projector label --encoder-init random --stages instruct trains the encoder with."""
+    model, batch = small_vlm("label"), small_vqa_batch(4)
+    losses, _ = model(batch)
+    losses.sum().backward()  # no gradient of the decoder's comes through the labels
+    assert all(p.grad is None for p in model.vision.parameters())
+    _, aux_loss = model(batch)
+    assert every_parameter_learns(model.vision, aux_loss) == []
+    labels = dict(projector="label", stages="instruct", shares="1", eval_every=1)
+    train(tmp_path / "still", lr=0.0, muon_lr=0.0, **labels)
+    train(tmp_path / "moved", **labels)
+    still, moved = (of_part("vision.", tmp_path / name) for name in ("still", "moved"))
+    assert not [name for name, w in moved.items() if w.equal(still[name])]
+
+
+@pytest.mark.parametrize(
+    "settings, named",
+    [
+        (dict(encoder="vti"), "--encoder vti is neither; give one of vit, .* or the folder"),
+        (dict(encoder="vti", encoder_init="random"), "--encoder-init has no effect .* none of vit"),
+        (dict(clip="another"), "--clip has no effect with --encoder"),
+        (dict(encoder_init="random"), "--encoder-init has no effect with --encoder"),
+        (dict(encoder_dim=16), "--encoder-dim has no effect with --encoder"),
+        (dict(image_size=112), "--image-size has no effect with --encoder"),
+        (dict(init="another"), "--init has no effect with --encoder"),
+        (dict(held_out=1), "--held-out is 1, .* has 0; train VLM with the same"),
+        (dict(encoder="LANGUAGE"), "holds a decoder model, which has no encoder"),
+    ],
+)
+def test_an_encoder_that_does_not_fit_is_refused_by_name(whole, tmp_path, settings, named):
+    encoder = dict(LANGUAGE=whole["mlp"] / "language.pt")
+    encoder = encoder.get(settings.get("encoder"), settings.get("encoder", whole["mlp"]))
+    with pytest.raises(UserError, match=named):
+        train_with(
+            encoder, tmp_path / "run", **{k: v for k, v in settings.items() if k != "encoder"}
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_encoder_of_another_data_set_is_noted(whole, tmp_path, capsys):
+    train_with(whole["mlp"], tmp_path, dataset="shapes-full", **ALIGN)
+    said = capsys.readouterr().out
+    assert (
+        "knows shapes; for one of this data set: python train_vlm.py --dataset shapes-full" in said
+    )
+
+
+# ---------------------------------------------------------------- the decoder
 
 
 def test_the_language_stage_is_the_same_for_all_projectors(whole):
@@ -90,16 +222,13 @@ def test_a_new_run_leaves_nothing_of_the_older_one(tmp_path):
 
 
 def test_the_decoder_of_any_vlm_may_be_taken(whole, tmp_path, capsys):
-    ended = {n: w for n, w in weights(whole["mlp"]).items() if n.startswith("decoder.")}
-    taken = dict(stages="align", shares="1", steps=1)
-    train(tmp_path / "file", decoder=str(whole["mlp"] / "last.pt"), **taken)
+    ended = of_part("decoder.", whole["mlp"])
+    train(tmp_path / "file", decoder=str(whole["mlp"] / "last.pt"), **ALIGN)
     assert "after 6 steps" in capsys.readouterr().out
-    now = weights(tmp_path / "file")
-    assert same_weights(ended, {n: now[n] for n in ended})
+    assert same_weights(ended, of_part("decoder.", tmp_path / "file"))
     # And handed on.
-    train(tmp_path / "again", decoder=str(tmp_path / "file"), **taken)
-    now = weights(tmp_path / "again")
-    assert same_weights(ended, {n: now[n] for n in ended})
+    train(tmp_path / "again", decoder=str(tmp_path / "file"), **ALIGN)
+    assert same_weights(ended, of_part("decoder.", tmp_path / "again"))
 
 
 def test_what_was_taken_can_be_loaded_without_the_run_that_it_was_taken_from(whole, tmp_path):
@@ -132,8 +261,6 @@ def test_a_decoder_that_does_not_fit_is_refused_by_name(whole, tmp_path, setting
     assert not (tmp_path / "run").exists()
 
 
-def test_a_clip_has_no_decoder(tmp_path):
-    clip = dict(out=str(tmp_path / "clip"), **CLIP_ARGS | dict(steps=2))
-    train_clip.main(train_clip.Config(**clip))
-    with pytest.raises(UserError, match="holds a clip model"):
-        train(tmp_path / "run", decoder=str(tmp_path / "clip"))
+def test_a_clip_has_no_decoder(clip, tmp_path):
+    with pytest.raises(UserError, match="holds a clip model, which has no decoder"):
+        train(tmp_path / "run", decoder=str(clip))

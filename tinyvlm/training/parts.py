@@ -1,4 +1,14 @@
-"""What a VLM takes from other runs: CLIP's encoder, and a decoder that has learned to read."""
+"""What a VLM takes from other runs: an encoder, and a decoder that has learned to read.
+
+The encoder is CLIP's, or with --encoder FOLDER that of any run. Two that no contrast has trained:
+
+    captions    train_vlm.py --encoder-init random --stages instruct --shares 1
+                captioning as pretraining; CapPa, Tschannen et al. (2023)
+    labels      the same with --projector label: it learns from the labels' 18 words alone
+"""
+
+import os
+from pathlib import Path
 
 from tinyvlm.decoders import DECODERS
 from tinyvlm.training.checkpoint import (
@@ -11,10 +21,30 @@ from tinyvlm.training.checkpoint import (
 from tinyvlm.training.config import UserError, refuse_unused
 from tinyvlm.training.files import LANGUAGE_FILE, is_folder
 from tinyvlm.training.settings import encoder_of
+from tinyvlm.vision import VISION_ENCODERS
+
+# ---------------------------------------------------------------- the encoder
+
+
+def check_encoder(config):
+    """UserError for a flag that has no effect where the encoder comes from."""
+    sizes = ["encoder_dim", "encoder_depth", "encoder_heads", "image_size"]
+    if config.encoder not in VISION_ENCODERS:
+        why = f"with --encoder {config.encoder}, a run and none of {', '.join(VISION_ENCODERS)}"
+        refuse_unused(config, ["clip", "encoder_init", *sizes, "init"], why)
+        return
+    if config.init:
+        refuse_unused(config, ["clip", "encoder_init"], "with --init, which brings its encoder")
+    if config.encoder_init == "random":
+        refuse_unused(config, ["clip"], "with --encoder-init random")
+    else:
+        why = "but with --encoder-init random (CLIP has its own)"
+        refuse_unused(config, ["encoder", *sizes], why)
 
 
 def load_encoder(config, run):
-    """The encoder's kind and sizes, and its weights: from the CLIP checkpoint, or None.
+    """The encoder's kind and sizes, and its weights: from CLIP, from the run that --encoder names,
+    or None.
 
     None: they are random, or those of the checkpoint that the run starts from.
     """
@@ -22,13 +52,22 @@ def load_encoder(config, run):
         return run.start["encoder"], None
     if config.encoder_init == "random":
         return encoder_of(config), None
-    saved = load_checkpoint(config.clip, "clip")
-    clip = saved["config"]
-    require_same(config, clip, config.clip, ["held_out"], "train CLIP with the same")
-    if clip["dataset"] != config.dataset:
-        hint = f"for one of this data set: python train_clip.py --dataset {config.dataset}"
-        run.say(f"note: the encoder of {config.clip} knows {clip['dataset']}; {hint}")
+    path = encoder_path(config)
+    if config.encoder in VISION_ENCODERS:
+        saved = load_checkpoint(path, "clip")
+    else:
+        saved = load_run(path, "encoder", VISION_ENCODERS, kinds=("clip", "vlm"))
+    other, script = saved["config"], f"train_{saved['kind']}.py"
+    require_same(config, other, path, ["held_out"], f"train {saved['kind'].upper()} with the same")
+    if other["dataset"] != config.dataset:
+        hint = f"for one of this data set: python {script} --dataset {config.dataset}"
+        run.say(f"note: the encoder of {path} knows {other['dataset']}; {hint}")
     return saved["encoder"], part_of(saved["model"], "vision.")
+
+
+def encoder_path(config):
+    """The run that the encoder comes from, unless it is random."""
+    return config.clip if config.encoder in VISION_ENCODERS else config.encoder
 
 
 def load_start(model, run, encoder_weights, decoder_weights):
@@ -36,7 +75,7 @@ def load_start(model, run, encoder_weights, decoder_weights):
     if run.start:
         load_weights(model, run.start["model"], run.start_path)
     if encoder_weights is not None:
-        load_weights(model.vision, encoder_weights, run.config.clip)
+        load_weights(model.vision, encoder_weights, encoder_path(run.config))
     if decoder_weights is not None:
         load_weights(model.decoder, decoder_weights, run.config.decoder)
 
@@ -50,12 +89,20 @@ def part_of(weights, prefix):
     }
 
 
-# ---------------------------------------------------------------- the language stage
+def load_run(path, part, variants, kinds):
+    """The checkpoint of the run that --encoder or --decoder (`part`) names in the place of one of
+    the variants. UserError if there is none, or one of another kind, without that part."""
+    if not os.path.isfile(checkpoint_file(path)):
+        hint = f"give one of {', '.join(variants)}, or the folder of a run"
+        raise UserError(f"--{part} {path} is neither; {hint}")
+    saved = load_checkpoint(path)
+    if saved["kind"] not in kinds:
+        what = f"{path} holds a {saved['kind']} model, which has no {part}"
+        raise UserError(f"{what}; name another")
+    return saved
 
 
-def is_taken(config):
-    """Does --decoder name a run, and no kind of decoder?"""
-    return config.decoder not in DECODERS
+# ---------------------------------------------------------------- the decoder
 
 
 def check_decoder(config, stages):
@@ -64,7 +111,7 @@ def check_decoder(config, stages):
     stages: as parse_stages gives them. The steps of the language stage are not done again, so that
     the others are those of a run that has it, to the last bit. UserError if that cannot be.
     """
-    if not is_taken(config):
+    if config.decoder in DECODERS:
         return stages
     refuse_unused(config, ["train_language", "init"], f"with --decoder {config.decoder}")
     left = [stage for stage in stages if not stage.text_only]
@@ -83,16 +130,12 @@ def load_decoder(config, run, words):
     """
     if run.start:
         return decoder_kind(run.start), None
-    if not is_taken(config):
+    if config.decoder in DECODERS:
         return config.decoder, None
-    path = config.decoder
-    if not is_folder(path) and not checkpoint_file(path).is_file():
-        hint = f"give one of {', '.join(DECODERS)}, or the folder of a run of train_vlm.py"
-        raise UserError(f"--decoder {path} is neither; {hint}")
-    own = checkpoint_file(path).with_name(LANGUAGE_FILE)
-    saved = load_checkpoint(own if is_folder(path) and own.exists() else path)
-    if saved["kind"] not in ("vlm", "decoder"):
-        raise UserError(f"{path} holds a {saved['kind']} model, which has no decoder; name another")
+    path = Path(config.decoder)
+    if is_folder(path) and (path / LANGUAGE_FILE).exists():
+        path = path / LANGUAGE_FILE
+    saved = load_run(path, "decoder", DECODERS, kinds=("vlm", "decoder"))
     names = ("seed", "dataset", "language", "held_out", "dim", "depth", "heads")
     hint = "give the same, or train this one's own language stage"
     require_same(config, saved["config"], path, names, hint)
