@@ -9,6 +9,10 @@
     python train_vlm.py --encoder-init random --stages instruct --shares 1 --projector label
     python train_vlm.py --encoder runs/captions
 
+    # BLIP-2's first stage, in which the Q-Former learns from pictures and captions alone.
+    python train_vlm.py --stages represent,language,align,instruct --shares 0.25,0.5,0.05,0.2
+
+represent: the projector and words read one another; encoder frozen, no decoder; see represent.py.
 language: the decoder alone learns the language of the world, with a few bags of words in the place
 of the picture. align: the projector learns to make pictures look like those words; encoder and
 decoder are frozen. instruct: everything learns together, from captions and questions.
@@ -23,25 +27,20 @@ from data.batch import IGNORE
 from tinyvlm.decoders import DECODERS
 from tinyvlm.evaluation import plots
 from tinyvlm.evaluation.common import evaluation_mode
+from tinyvlm.evaluation.eval_represent import evaluate_matching, validate_matching
 from tinyvlm.evaluation.eval_vlm import evaluate_test, sample_lines, validate
+from tinyvlm.evaluation.reports import print_table
 from tinyvlm.evaluation.wrap_up import wrap_up
 from tinyvlm.projectors import PROJECTORS
 from tinyvlm.training.ahead import MadeAhead
 from tinyvlm.training.checkpoint import config_from, load_weights
-from tinyvlm.training.config import (
-    UserError,
-    kwargs_for,
-    option,
-    refuse_unused,
-    run_script,
-    validate_config,
-)
+from tinyvlm.training.checks import check_settings, stages_of
+from tinyvlm.training.config import UserError, kwargs_for, option, run_script
 from tinyvlm.training.distributed import autocast
+from tinyvlm.training.files import append_log
 from tinyvlm.training.loop import Run
-from tinyvlm.training.optim import backward_and_step, configure_optimizers, freeze, set_lr
+from tinyvlm.training.optim import backward_and_step, set_lr
 from tinyvlm.training.parts import (
-    check_decoder,
-    check_encoder,
     decoder_kind,
     keep_language,
     load_decoder,
@@ -49,7 +48,7 @@ from tinyvlm.training.parts import (
     load_start,
 )
 from tinyvlm.training.settings import TrainConfig, make_encoder, open_dataset, with_seed
-from tinyvlm.training.stages import STAGES, check_patterns, parse_stages, stage_at
+from tinyvlm.training.stages import begin_stage, extra_state_of, models_of, stage_at
 from tinyvlm.vision import VISION_ENCODERS
 from tinyvlm.vlm import VLM
 
@@ -78,7 +77,9 @@ class Config(TrainConfig):
     steps: int = option(2000, "optimizer steps of all stages", min=1)
     stages: str = option("language,align,instruct", "which stages, in order, by commas")
     shares: str = option("0.7,0.05,0.25", "each stage's share of the steps; 1 in all")
+    represent: str = option("itc,itm,itg", "what stage represent learns: contrast, match, generate")
     train_language: str = option("decoder.*", "patterns of what stage language trains, by commas")
+    train_represent: str = option("projector.*,text.*", "the same for stage represent")
     train_align: str = option("projector.*", "the same for stage align")
     train_instruct: str = option("*", "the same for stage instruct")
     batch_size: int = option(32, "pictures in a step", min=1)
@@ -112,7 +113,7 @@ def main(config):
             return metrics
         run.begins = stages[0].first
         load_start(model, run, encoder_weights, decoder_weights)
-        check_patterns(model, stages)
+        models = models_of(stages, model, run)
         run.say(f"{model.projector.num_tokens} image tokens, projector {config.projector}")
         state = dict(encoder=encoder, decoder=decoder, words=data.tokenizer.words)
 
@@ -121,22 +122,19 @@ def main(config):
         for step in run.steps():
             stage = stage_at(stages, step)
             if step in (run.first_step, stage.first):  # a stage begins, or goes on
-                keep_language(run, model, stages, step, **state)
-                optimizers, ddp_model = begin_stage(run, model, stage, step)
+                leave_stage(run, models, data, stages, step, **state)
+                trained = models[stage.name]  # the VLM, in most stages
+                optimizers, ddp_model = begin_stage(run, trained, stage, step)
             set_lr(optimizers, stage.lr_share(step, config.warmup))
-            batch = batches(step)
-            with autocast(run.device):
-                losses, aux_loss = ddp_model(batch, text_only=stage.text_only)
-            # The mean over all words of the whole batch, whichever process they are in.
-            words = run.dist.all_reduce_sum((batch.labels != IGNORE).sum())
-            loss = losses.sum() * run.dist.size / words + aux_loss
-            backward_and_step(optimizers, model, loss, step)
+            loss = step_loss(run, ddp_model, stage, batches(step))
+            backward_and_step(optimizers, trained, loss, step)
             run.after_step(
-                step, loss, model=model, optimizers=optimizers, extra_state=state,
+                step, loss, model=model, optimizers=optimizers,
+                extra_state=state | extra_state_of(trained),
                 images=0 if stage.text_only else config.batch_size,
-                validate=partial(validate_stage, model, data, stage), stage=stage.name,
+                validate=partial(validate_stage, trained, data, stage), stage=stage.name,
             )  # fmt: skip
-        keep_language(run, model, stages, config.steps, **state)
+        leave_stage(run, models, data, stages, config.steps, **state)
 
         # 3. The test split: table, pictures, metrics.
         if not run.dist.is_main:
@@ -147,44 +145,39 @@ def main(config):
         return result
 
 
-# ---------------------------------------------------------------- settings and stages
-
-
-def check_settings(config):
-    """The config, complete. UserError if the settings make no sense."""
-    config = validate_config(config)
-    config = dataclasses.replace(config, out=config.out or f"runs/vlm-{config.projector}")
-    if config.num_blind >= config.num_questions:
-        hint = "give more --num-questions or --num-blind 0"
-        raise UserError(f"--num-blind {config.num_blind} leaves no question with a picture; {hint}")
-    stages = stages_of(config, config.steps)
-    left_out = [f"train_{name}" for name in STAGES if name not in [s.name for s in stages]]
-    refuse_unused(config, left_out, f"with --stages {config.stages}")
-    check_encoder(config)
-    return config
-
-
-def stages_of(config, begun_for):
-    """The stages of a run that was begun for so many steps."""
-    return check_decoder(config, parse_stages(config, begun_for))
-
-
-def begin_stage(run, model, stage, step):
-    """What a stage trains: its optimizers and the model that shares gradients."""
-    freeze(model, stage.trained)
-    config = run.config
-    optimizers = configure_optimizers(model, config.lr, config.muon_lr, config.weight_decay)
-    if step > stage.first:
-        run.load_optimizers(optimizers)
-    run.describe(model, optimizers, title=f"stage {stage.name}")
-    return optimizers, run.prepare(model, find_unused=stage.text_only)
+# ---------------------------------------------------------------- stages
 
 
 def make_batch(run, data, stages, step):
     """What this process sees in a step of training."""
     stage, size = stage_at(stages, step), run.config.batch_size
     indices = run.dist.shard(step * size + np.arange(size))
+    if stage.reads_captions:
+        return data.caption_batch("train", indices)
     return data.vqa_batch("train", indices, not stage.text_only, stage.has_pieces(step))
+
+
+def step_loss(run, ddp_model, stage, batch):
+    """The loss of a step, of the whole batch."""
+    with autocast(run.device):
+        if stage.reads_captions:
+            return sum(ddp_model(batch).values())
+        losses, aux_loss = ddp_model(batch, text_only=stage.text_only)
+    # The mean over all words of the whole batch, whichever process they are in.
+    words = run.dist.all_reduce_sum((batch.labels != IGNORE).sum())
+    return losses.sum() * run.dist.size / words + aux_loss
+
+
+def leave_stage(run, models, data, stages, step, **state):
+    """What a stage leaves that is over at this step: the decoder, or how well captions match."""
+    is_over = run.saved or step > run.first_step
+    for stage in stages if run.dist.is_main and is_over else ():
+        if stage.text_only and stage.end == step:
+            keep_language(run, models[stage.name], step, **state)
+        if stage.reads_captions and stage.end == step:
+            found = evaluate_matching(models[stage.name], data, "test", 2 * run.config.eval_items)
+            print_table(f"stage {stage.name}, test split", found)
+            append_log(run.folder, step, **{f"test_{n}": m.value for n, m in found.items()})
 
 
 # ---------------------------------------------------------------- data and model
@@ -231,6 +224,8 @@ def load_model(saved, path, device):
 
 def validate_stage(model, data, stage, items=64):
     """The training loss on validation pictures, and scores once pictures are seen."""
+    if stage.reads_captions:
+        return validate_matching(model, data)
     with evaluation_mode(model):
         batch = data.vqa_batch("val", np.arange(items), not stage.text_only)
         losses, aux_loss = model(batch, text_only=stage.text_only)

@@ -6,7 +6,8 @@ The contract: `__init__(*, vision_dim, text_dim, num_patches, **own)`, then the 
 
 `own` are settings by name: the script gives a projector those that its `__init__` asks for, of
 pooled_dim, label_token_ids and train_vlm.py's PROJECTOR_SETTINGS. One that has something to learn
-besides the decoder's loss has an `aux_loss(object_tokens)`, a scalar, about its last call.
+besides the decoder's loss has an `aux_loss(object_tokens)`, a scalar, about its last call. One that
+can read words beside the picture has `blocks` and `read_with_words`, for the stage of represent.py.
 """
 
 import torch
@@ -96,6 +97,24 @@ class QFormer(nn.Module):
         for block in self.blocks:
             x = block(x, context)
         return self.out_proj(self.norm(x))  # (b, queries, text_dim)
+
+    def read_with_words(self, tokens, words, mask, word_mlps):
+        """Queries and words (b, t, text_dim) in one self-attention, whose mask (b, 1, n + t, n + t)
+        says who sees whom -> queries (b, n, text_dim), normed, and words.
+
+        Words see the picture through the queries alone, and pass an MLP of their own in each block.
+        """
+        context = self.in_proj(tokens) + self.pos_embed  # (b, patches, text_dim)
+        queries = self.query_tokens.expand(len(tokens), -1, -1)  # (b, n, text_dim)
+        sizes = [self.num_tokens, words.shape[1]]
+        for block, word_mlp in zip(self.blocks, word_mlps, strict=True):
+            x = torch.cat([queries, words], 1)  # (b, n + t, text_dim)
+            x = x + block.attention(block.norm_attention(x), mask=mask)
+            queries, words = x.split(sizes, 1)
+            queries = queries + block.cross(block.norm_cross(queries), context)
+            queries = queries + block.mlp(block.norm_mlp(queries))
+            words = words + word_mlp(words)
+        return self.norm(queries), words
 
 
 class LabelBottleneck(nn.Module):

@@ -18,28 +18,12 @@ from tinyvlm.training.checkpoint import (
     require_same,
     save_checkpoint,
 )
-from tinyvlm.training.config import UserError, refuse_unused
+from tinyvlm.training.config import UserError
 from tinyvlm.training.files import LANGUAGE_FILE, is_folder
 from tinyvlm.training.settings import encoder_of
 from tinyvlm.vision import VISION_ENCODERS
 
 # ---------------------------------------------------------------- the encoder
-
-
-def check_encoder(config):
-    """UserError for a flag that has no effect where the encoder comes from."""
-    sizes = ["encoder_dim", "encoder_depth", "encoder_heads", "image_size"]
-    if config.encoder not in VISION_ENCODERS:
-        why = f"with --encoder {config.encoder}, a run and none of {', '.join(VISION_ENCODERS)}"
-        refuse_unused(config, ["clip", "encoder_init", *sizes, "init"], why)
-        return
-    if config.init:
-        refuse_unused(config, ["clip", "encoder_init"], "with --init, which brings its encoder")
-    if config.encoder_init == "random":
-        refuse_unused(config, ["clip"], "with --encoder-init random")
-    else:
-        why = "but with --encoder-init random (CLIP has its own)"
-        refuse_unused(config, ["encoder", *sizes], why)
 
 
 def load_encoder(config, run):
@@ -105,22 +89,6 @@ def load_run(path, part, variants, kinds):
 # ---------------------------------------------------------------- the decoder
 
 
-def check_decoder(config, stages):
-    """Where another run's decoder is taken, the stages that are left: those that see pictures.
-
-    stages: as parse_stages gives them. The steps of the language stage are not done again, so that
-    the others are those of a run that has it, to the last bit. UserError if that cannot be.
-    """
-    if config.decoder in DECODERS:
-        return stages
-    refuse_unused(config, ["train_language", "init"], f"with --decoder {config.decoder}")
-    left = [stage for stage in stages if not stage.text_only]
-    if not left or stages[len(stages) - len(left) :] != left:
-        hint = "let it be the first of several --stages, or leave it out"
-        raise UserError(f"--decoder {config.decoder} takes the place of stage language; {hint}")
-    return left
-
-
 def load_decoder(config, run, words):
     """The decoder's kind, and its weights: from the run that --decoder names, or None.
 
@@ -152,11 +120,9 @@ def decoder_kind(saved):
     return saved.get("decoder", saved["config"]["decoder"])
 
 
-def keep_language(run, model, stages, step, **state):
-    """Once the language stage is over, leave its decoder in language.pt, for runs to come."""
-    ends = [stage.end for stage in stages if stage.text_only]
-    if run.dist.is_main and step in ends and (run.saved or step > run.first_step):
-        save_checkpoint(
-            run.folder, LANGUAGE_FILE, kind="decoder", config=run.config, step=step,
-            model=model.decoder, **state,
-        )  # fmt: skip
+def keep_language(run, model, step, **state):
+    """Leave the decoder of the language stage, which is over, in language.pt, for runs to come."""
+    save_checkpoint(
+        run.folder, LANGUAGE_FILE, kind="decoder", config=run.config, step=step,
+        model=model.decoder, **state,
+    )  # fmt: skip

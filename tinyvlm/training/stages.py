@@ -2,10 +2,13 @@
 
 import dataclasses
 
+from tinyvlm.represent import Represent, TextSide
+from tinyvlm.training.checkpoint import load_weights
 from tinyvlm.training.config import UserError
-from tinyvlm.training.optim import freeze, lr_schedule
+from tinyvlm.training.optim import configure_optimizers, freeze, lr_schedule
+from tinyvlm.training.settings import with_seed
 
-STAGES = ("language", "align", "instruct")
+STAGES = ("represent", "language", "align", "instruct")
 PIECES_FROM = 0.6  # of the language stage
 
 
@@ -22,6 +25,11 @@ class Stage:
     def text_only(self):
         """Words that describe the picture stand in its place."""
         return self.name == "language"
+
+    @property
+    def reads_captions(self):
+        """The projector reads captions beside pictures, and no decoder is there; represent.py."""
+        return self.name == "represent"
 
     def has_pieces(self, step):
         """Do objects stand there as several tokens by now? With one for each, what belongs to what
@@ -65,7 +73,39 @@ def stage_at(stages, step):
     return next(stage for stage in stages if step < stage.end)
 
 
-def check_patterns(model, stages):
-    """UserError if what a stage is to train matches no parameter."""
+def objectives_of(config):
+    """What stage represent learns: names of represent.OBJECTIVES."""
+    return [name.strip() for name in config.represent.split(",")]
+
+
+def models_of(stages, vlm, run):
+    """What each stage trains, {name: model}: the VLM, or for stage represent its encoder and its
+    projector with a text side, fresh or from where the run goes on. UserError if a pattern of what
+    it trains matches no parameter."""
+    models = {stage.name: vlm for stage in stages}
+    if "represent" in models:
+        sizes = dict(dim=vlm.decoder.dim, depth=len(vlm.projector.blocks))
+        vocab_size = vlm.decoder.tok_embed.num_embeddings
+        text = with_seed(lambda: TextSide(vocab_size=vocab_size, **sizes), run.config.seed + 3)
+        if run.saved and "text_side" in run.saved:
+            load_weights(text, run.saved["text_side"], run.start_path)
+        models["represent"] = Represent(vlm, text.to(run.device), objectives_of(run.config))
     for stage in stages:
-        freeze(model, stage.trained)
+        freeze(models[stage.name], stage.trained)
+    return models
+
+
+def extra_state_of(model):
+    """What a checkpoint holds besides the VLM, as long as this is what learns."""
+    return dict(text_side=model.text.state_dict()) if isinstance(model, Represent) else {}
+
+
+def begin_stage(run, model, stage, step):
+    """What a stage trains: its optimizers and the model that shares gradients."""
+    freeze(model, stage.trained)
+    config = run.config
+    optimizers = configure_optimizers(model, config.lr, config.muon_lr, config.weight_decay)
+    if step > stage.first:
+        run.load_optimizers(optimizers)
+    run.describe(model, optimizers, title=f"stage {stage.name}")
+    return optimizers, run.prepare(model, find_unused=stage.text_only or stage.reads_captions)

@@ -1,0 +1,76 @@
+"""Which settings of train_vlm.py go together."""
+
+import dataclasses
+
+from tinyvlm.decoders import DECODERS
+from tinyvlm.projectors import PROJECTORS
+from tinyvlm.represent import OBJECTIVES
+from tinyvlm.training.config import UserError, refuse_unused, validate_config
+from tinyvlm.training.stages import STAGES, objectives_of, parse_stages
+from tinyvlm.vision import VISION_ENCODERS
+
+
+def check_settings(config):
+    """The config, complete. UserError if the settings make no sense."""
+    config = validate_config(config)
+    config = dataclasses.replace(config, out=config.out or f"runs/vlm-{config.projector}")
+    if config.num_blind >= config.num_questions:
+        hint = "give more --num-questions or --num-blind 0"
+        raise UserError(f"--num-blind {config.num_blind} leaves no question with a picture; {hint}")
+    names = [stage.name for stage in stages_of(config, config.steps)]
+    left_out = [f"train_{name}" for name in STAGES if name not in names]
+    left_out += ["represent"] * ("represent" not in names)
+    refuse_unused(config, left_out, f"with --stages {config.stages}")
+    if "represent" in names:
+        check_represent(config)
+    check_encoder(config)
+    return config
+
+
+def stages_of(config, begun_for):
+    """The stages of a run that was begun for so many steps."""
+    return check_decoder(config, parse_stages(config, begun_for))
+
+
+def check_represent(config):
+    """UserError for objectives that are none, or a projector that cannot learn them."""
+    for name in objectives_of(config):
+        if name not in OBJECTIVES:
+            choices = ", ".join(OBJECTIVES)
+            raise UserError(f"--represent names {name!r}; choose from {choices}, by commas")
+    able = [name for name, kind in PROJECTORS.items() if hasattr(kind, "read_with_words")]
+    if config.projector not in able:
+        what = f"--projector {config.projector} reads no words, as stage represent asks it to"
+        raise UserError(f"{what}; choose from {', '.join(able)}, or leave the stage out")
+
+
+def check_encoder(config):
+    """UserError for a flag that has no effect where the encoder comes from."""
+    sizes = ["encoder_dim", "encoder_depth", "encoder_heads", "image_size"]
+    if config.encoder not in VISION_ENCODERS:
+        why = f"with --encoder {config.encoder}, a run and none of {', '.join(VISION_ENCODERS)}"
+        refuse_unused(config, ["clip", "encoder_init", *sizes, "init"], why)
+        return
+    if config.init:
+        refuse_unused(config, ["clip", "encoder_init"], "with --init, which brings its encoder")
+    if config.encoder_init == "random":
+        refuse_unused(config, ["clip"], "with --encoder-init random")
+    else:
+        why = "but with --encoder-init random (CLIP has its own)"
+        refuse_unused(config, ["encoder", *sizes], why)
+
+
+def check_decoder(config, stages):
+    """Where another run's decoder is taken, the stages that are left: those that see pictures.
+
+    stages: as parse_stages gives them. The steps of the language stage are not done again, so that
+    the others are those of a run that has it, to the last bit. UserError if that cannot be.
+    """
+    if config.decoder in DECODERS:
+        return stages
+    refuse_unused(config, ["train_language", "init"], f"with --decoder {config.decoder}")
+    left = [stage for stage in stages if not stage.text_only]
+    if not left or stages[len(stages) - len(left) :] != left:
+        hint = "let it be the first of several --stages, or leave it out"
+        raise UserError(f"--decoder {config.decoder} takes the place of stage language; {hint}")
+    return left
