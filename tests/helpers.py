@@ -183,6 +183,18 @@ def global_state():
     return torch_state, random.getstate(), numpy_state[1].tolist(), numpy_state[2]
 
 
+def drawn_mask(function, corner):
+    """The mask that a docstring draws, rows of bools. corner: the names of its first columns."""
+    lines = function.__doc__.splitlines()
+    [top] = [k for k, line in enumerate(lines) if line.split()[: len(corner)] == corner]
+    names, rows = lines[top].split(), []
+    for name, line in zip(names, lines[top + 1 :], strict=False):
+        own, *cells = line.split()[: 1 + len(names)]
+        assert own == name and set(cells) <= {"x", "."}
+        rows.append([cell == "x" for cell in cells])
+    return rows
+
+
 def begun(model):
     """The model as if it had been trained a little: matrices that begin as zeros are so no more."""
     for p in model.parameters():

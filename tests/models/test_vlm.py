@@ -5,7 +5,14 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import every_parameter_learns, losses_of, shapes, small_vlm, small_vqa_batch
+from helpers import (
+    drawn_mask,
+    every_parameter_learns,
+    losses_of,
+    shapes,
+    small_vlm,
+    small_vqa_batch,
+)
 from torch import nn
 
 from data.batch import IGNORE, VLMBatch
@@ -144,15 +151,8 @@ def test_a_batch_of_rows_of_different_lengths_gives_the_losses_of_single_rows():
 
 
 def test_the_packed_mask_equals_the_drawing_in_its_docstring_cell_by_cell():
-    lines = packed_attention_mask.__doc__.splitlines()
-    [top] = [k for k, line in enumerate(lines) if line.split()[:2] == ["BOS", "h1"]]
-    names = lines[top].split()
-    drawn = []
-    for name, line in zip(names, lines[top + 1 : top + 11], strict=True):
-        own, *cells = line.split()[: 1 + len(names)]
-        assert own == name and set(cells) == {"x", "."}
-        drawn.append([cell == "x" for cell in cells])
-    assert len(names) == len(drawn) == 10
+    drawn = drawn_mask(packed_attention_mask, ["BOS", "h1"])
+    assert [len(row) for row in drawn] == [10] * 10
     segment_ids = torch.tensor([[1, 1, 2, 2, 3, 3]])
     image_mask = torch.tensor([[True, True, False]])
     mask = packed_attention_mask(3, image_mask, segment_ids, segment_ids == 3)

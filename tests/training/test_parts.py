@@ -1,8 +1,8 @@
 """--encoder FOLDER and --decoder FOLDER: parts of another run, instead of one's own."""
 
 import pytest
+from helpers import RANDOM_ENCODER as RANDOM
 from helpers import (
-    CLIP_ARGS,
     VLM_ARGS,
     every_parameter_learns,
     same_weights,
@@ -12,9 +12,7 @@ from helpers import (
     stop_after,
     weights,
 )
-from helpers import RANDOM_ENCODER as RANDOM
 
-import train_clip
 import train_vlm
 from tinyvlm.training import files, parts
 from tinyvlm.training.checkpoint import load_checkpoint
@@ -42,16 +40,6 @@ def whole(tmp_path_factory):
     return {projector: root / projector for projector in ("mlp", "linear")}
 
 
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory):
-    """The folder of a CLIP of two steps."""
-    folder = tmp_path_factory.mktemp("clip")
-    with pytest.MonkeyPatch.context() as patch:
-        skip_test_phase(patch)
-        train_clip.main(train_clip.Config(out=str(folder), **CLIP_ARGS | dict(steps=2)))
-    return folder
-
-
 def losses(folder):
     return {line["step"]: line["loss"] for line in files.read_log(folder) if "loss" in line}
 
@@ -72,16 +60,16 @@ def train_with(encoder, out, **settings):
     return train_vlm.main(train_vlm.Config(**settings))
 
 
-def test_the_encoder_of_any_clip_or_vlm_may_be_taken(whole, clip, tmp_path):
-    for number, path in enumerate((clip, whole["linear"], whole["linear"] / "last.pt")):
+def test_the_encoder_of_any_clip_or_vlm_may_be_taken(whole, clip_folder, tmp_path):
+    for number, path in enumerate((clip_folder, whole["linear"], whole["linear"] / "last.pt")):
         train_with(path, tmp_path / str(number), **ALIGN)
         taken = of_part("vision.", tmp_path / str(number))
         assert taken and same_weights(taken, of_part("vision.", path)), path
 
 
-def test_a_clip_named_as_encoder_or_as_clip_is_the_same_run(clip, tmp_path):
-    train_with(clip, tmp_path / "encoder")
-    named = VLM_ARGS | dict(projector="mlp", clip=str(clip), out=str(tmp_path / "clip"))
+def test_a_clip_named_as_encoder_or_as_clip_is_the_same_run(clip_folder, tmp_path):
+    train_with(clip_folder, tmp_path / "encoder")
+    named = VLM_ARGS | dict(projector="mlp", clip=str(clip_folder), out=str(tmp_path / "clip"))
     train_vlm.main(train_vlm.Config(**named))
     assert same_weights(tmp_path / "encoder", tmp_path / "clip")
 
@@ -261,6 +249,6 @@ def test_a_decoder_that_does_not_fit_is_refused_by_name(whole, tmp_path, setting
     assert not (tmp_path / "run").exists()
 
 
-def test_a_clip_has_no_decoder(clip, tmp_path):
+def test_a_clip_has_no_decoder(clip_folder, tmp_path):
     with pytest.raises(UserError, match="holds a clip model, which has no decoder"):
-        train(tmp_path / "run", decoder=str(clip))
+        train(tmp_path / "run", decoder=str(clip_folder))
