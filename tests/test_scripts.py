@@ -9,6 +9,7 @@ import torch
 from helpers import CLIP_ARGS, ROOT, VLM_ARGS, command, in_process, shapes
 from PIL import Image
 
+import ablate
 import evaluate
 import sample
 import train_clip
@@ -18,7 +19,7 @@ from tinyvlm.training import config as settings
 from tinyvlm.training import files
 from tinyvlm.training.config import UserError
 
-MODULES = {f"{m.__name__}.py": m for m in (train_clip, train_vlm, sample, evaluate)}
+MODULES = {f"{m.__name__}.py": m for m in (train_clip, train_vlm, sample, evaluate, ablate)}
 LEFT_BY_RUNS = {
     "config.json", "log.jsonl", "last.pt", "metrics.json", "times.json", "curves.png",
     "samples.png", "items.json",
