@@ -138,7 +138,7 @@ def test_the_way_through_the_model_is_told_with_its_shapes(vlm_folder, tmp_path,
     for what in (
         "(1, 3, 56, 56)", "(1, 196, 16)", "(1, 4, 32)", "(1, 11, 32)",
         "[BOS] h_1 .. h_4 what colour is the circle ?", "word 1",
-        "tinyvlm/vision.py: ConvNeXt.forward", "tinyvlm/projectors.py: QFormer.forward",
+        "tinyvlm/vision.py: VisionEncoder.forward", "tinyvlm/projectors.py: QFormer.forward",
     ):  # fmt: skip
         assert what in said, what
     sampled(vlm_folder, tmp_path, items=1, question="what colour is the circle?")

@@ -14,28 +14,36 @@ from torch import nn
 class Attention(nn.Module):
     """Multi-head attention of queries (b, n, d) over themselves or a context (b, m, context_dim).
 
-    Vaswani et al., "Attention is all you need" (2017). ValueError unless heads divides dim.
+    Vaswani et al., "Attention is all you need" (2017). qk_norm: queries and keys are normed head by
+    head, so that no logit runs away; Henry et al. (2020), Dehghani et al. (2023). ValueError unless
+    heads divides dim.
     """
 
-    def __init__(self, dim, heads, context_dim=None):
+    def __init__(self, dim, heads, context_dim=None, *, bias=True, qk_norm=False):
         super().__init__()
         if dim % heads:
             raise ValueError(f"width {dim} is not divisible by {heads} heads")
         self.heads = heads
-        self.query = nn.Linear(dim, dim)
-        self.key_value = nn.Linear(context_dim or dim, 2 * dim)
-        self.out = nn.Linear(dim, dim)
+        self.query = nn.Linear(dim, dim, bias=bias)
+        self.key_value = nn.Linear(context_dim or dim, 2 * dim, bias=bias)
+        self.out = nn.Linear(dim, dim, bias=bias)
+        make_norm = nn.RMSNorm if qk_norm else nn.Identity
+        self.norm_query, self.norm_key = make_norm(dim // heads), make_norm(dim // heads)
 
-    def forward(self, x, context=None, *, mask=None, cache=None):
+    def forward(self, x, context=None, *, mask=None, cache=None, angles=None):
         """x (b, n, d) -> (b, n, d).
 
         mask: bool, broadcastable to (b, 1, n, m), True = may look. cache: a dict that keeps keys
-        and values of earlier calls; it is extended in place.
+        and values of earlier calls; it is extended in place. angles: of rotary positions, those of
+        x (b, n, c / 2) and those of the context (b, m, c / 2).
         """
         context = x if context is None else context
         q = rearrange(self.query(x), "b n (h c) -> b h n c", h=self.heads)
         kv = self.key_value(context)  # (b, m, 2 d)
         k, v = rearrange(kv, "b m (two h c) -> two b h m c", two=2, h=self.heads)
+        q, k = self.norm_query(q), self.norm_key(k)
+        if angles is not None:
+            q, k = rotate(q, angles[0]), rotate(k, angles[1])
         if cache is not None:
             if "k" in cache:
                 k = torch.cat([cache["k"], k], dim=2)  # (b, h, earlier + m, c)
@@ -48,39 +56,73 @@ class Attention(nn.Module):
 class MLP(nn.Module):
     """Two linear layers with a GELU between them, (..., d) -> (..., out)."""
 
-    def __init__(self, dim, hidden=None, out=None):
+    def __init__(self, dim, hidden=None, out=None, *, bias=True):
         super().__init__()
         hidden = hidden or 4 * dim
-        self.up, self.down = nn.Linear(dim, hidden), nn.Linear(hidden, out or dim)
+        self.up = nn.Linear(dim, hidden, bias=bias)
+        self.down = nn.Linear(hidden, out or dim, bias=bias)
 
     def forward(self, x):
         return self.down(F.gelu(self.up(x)))  # (..., d) -> (..., hidden) -> (..., out)
 
 
+class SquaredReLU(MLP):
+    """The same with the square of a ReLU; So et al., "Primer" (2021)."""
+
+    def forward(self, x):
+        return self.down(F.relu(self.up(x)).square())
+
+
+class SwiGLU(nn.Module):
+    """An MLP of which one half opens and shuts the other, (..., d) -> (..., d); Shazeer, "GLU
+    variants improve transformer" (2020).
+
+    It has three matrices instead of two, which are so much narrower that it has no more parameters.
+    """
+
+    def __init__(self, dim, *, bias=True):
+        super().__init__()
+        hidden = round(8 / 3 * dim)
+        self.gate, self.up = (nn.Linear(dim, hidden, bias=bias) for _ in range(2))
+        self.down = nn.Linear(hidden, dim, bias=bias)
+
+    def forward(self, x):
+        return self.down(F.silu(self.gate(x)) * self.up(x))
+
+
 class Block(nn.Module):
     """Pre-norm transformer block: the residual is taken before the norm.
 
-    With context_dim, a cross-attention stands between attention and MLP.
+    With context_dim, a cross-attention stands between attention and MLP. norm, mlp: classes.
     """
 
-    def __init__(self, dim, heads, context_dim=None):
+    def __init__(
+        self, dim, heads, context_dim=None, *,
+        norm=nn.LayerNorm, mlp=MLP, bias=True, qk_norm=False,
+    ):  # fmt: skip
         super().__init__()
-        self.norm_attention, self.attention = nn.LayerNorm(dim), Attention(dim, heads)
+        self.norm_attention = norm(dim)
+        self.attention = Attention(dim, heads, bias=bias, qk_norm=qk_norm)
         if context_dim:
-            self.norm_cross, self.cross = nn.LayerNorm(dim), Attention(dim, heads, context_dim)
-        self.norm_mlp, self.mlp = nn.LayerNorm(dim), MLP(dim)
+            self.norm_cross, self.cross = norm(dim), Attention(dim, heads, context_dim)
+        self.norm_mlp, self.mlp = norm(dim), mlp(dim, bias=bias)
 
-    def forward(self, x, context=None, *, mask=None, cache=None, keep=None):
+    def forward(self, x, context=None, *, mask=None, cache=None, keep=None, angles=None):
         """x (b, n, d) -> (b, n, d), or (b, k, d) at the positions keep (b, k) alone.
 
-        The others are read, but nothing is computed for them.
+        The others are read, but nothing is computed for them. angles: of rotary positions, (b, n,
+        c / 2).
         """
         q = kv = self.norm_attention(x)  # (b, n, d)
+        q_angles = angles
         if keep is not None:
             x, q = (torch.take_along_dim(a, keep[..., None], 1) for a in (x, kv))  # (b, k, d)
             if mask is not None:
                 mask = torch.take_along_dim(mask, keep[:, None, :, None], 2)  # (b, 1, k, m)
-        x = x + self.attention(q, kv, mask=mask, cache=cache)
+            if angles is not None:
+                q_angles = torch.take_along_dim(angles, keep[..., None], 1)  # (b, k, c / 2)
+        angles = None if angles is None else (q_angles, angles)
+        x = x + self.attention(q, kv, mask=mask, cache=cache, angles=angles)
         if context is not None:
             x = x + self.cross(self.norm_cross(x), context)
         return x + self.mlp(self.norm_mlp(x))
@@ -106,6 +148,29 @@ def sincos_2d(points, dim):
     frequency = torch.pi * 14 / 4 ** (torch.arange(dim // 4) * 8 / dim)  # (dim / 4,)
     angle = points[:, :, None] * frequency  # (n, 2, dim / 4)
     return rearrange([angle.sin(), angle.cos()], "two n xy f -> n (xy two f)")
+
+
+def rotary_angles(positions, width):
+    """Angles by which heads of this width are turned at positions (b, t, 2): (b, t, width / 2).
+
+    RoFormer, Su et al. (2021), with two coordinates as in Qwen2-VL, Wang et al. (2024): of the
+    frequencies each second one counts rows and the others columns. Where both are the same number,
+    as those of words are, these are RoFormer's one-dimensional positions. ValueError unless width
+    is a multiple of 4.
+    """
+    if width % 4:
+        raise ValueError(f"heads {width} wide are no multiple of 4, which rotary positions need")
+    frequency = 10_000 ** -(torch.arange(0, width, 2, device=positions.device) / width)
+    frequency = rearrange(frequency, "(f two) -> f two", two=2)
+    return rearrange(positions[:, :, None] * frequency, "b t f two -> b t (f two)")
+
+
+def rotate(x, angles):
+    """Turn pairs of numbers of x (b, h, n, c) by angles (b, n, c / 2): what two of them have in
+    common then depends on how far apart they stand."""
+    cos, sin = angles.cos()[:, None], angles.sin()[:, None]  # (b, 1, n, c / 2)
+    one, other = x.chunk(2, dim=-1)
+    return torch.cat([one * cos - other * sin, one * sin + other * cos], -1).type_as(x)
 
 
 def grid_shape(n):

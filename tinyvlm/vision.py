@@ -3,30 +3,20 @@
 The contract: `__init__(*, image_size, dim, ...)`, then pictures, uint8 (b, 3, H, W), -> tokens
 (b, num_tokens, dim) and one pooled vector (b, pooled_dim), with `.dim`, `.pooled_dim` and
 `.num_tokens`. ValueError for sizes that do not fit.
+
+All of these have a grid of 14 x 14 tokens and start alike: blocks add nothing at first.
 """
 
+import torch
 from einops import rearrange
 from einops.layers.torch import Rearrange
 from torch import nn
 
-from tinyvlm.layers import MLP, Block, init_weights, patch_centers, sincos_2d
+from tinyvlm.convolutions import BasicBlock, ConvNeXtBlock, strided_conv
+from tinyvlm.layers import Block, init_weights, patch_centers, sincos_2d
 
 GRID = 14  # patches along a side; the picture's side is GRID * patch_size
-
-
-def check_size(image_size):
-    if image_size % (2 * GRID):
-        raise ValueError(f"image size {image_size} is not a multiple of {2 * GRID}")
-
-
-def strided_conv(in_channels, out_channels, stride):
-    """A convolution that makes a side shorter by `stride` and leaves no pixel out.
-
-    Its kernel is 3 x 3, or larger where the stride is.
-    """
-    size = max(3, stride | 1)
-    padding = (size - stride + 1) // 2
-    return nn.Conv2d(in_channels, out_channels, size, stride=stride, padding=padding)
+REGISTERS = 4
 
 
 def begin_as_identity(block):
@@ -36,6 +26,9 @@ def begin_as_identity(block):
         nn.init.zeros_(block.attention.out.weight)
     if hasattr(block, "mlp"):
         nn.init.zeros_(block.mlp.down.weight)
+    if hasattr(block, "conv2"):
+        nn.init.zeros_(block.conv2.weight)
+        nn.init.zeros_(block.conv2.bias)
 
 
 def normalize_pixels(pixels):
@@ -43,23 +36,25 @@ def normalize_pixels(pixels):
     return pixels.float() / 127.5 - 1
 
 
-class ViT(nn.Module):
-    """Vision transformer, Dosovitskiy et al. (2020), with fixed sine-cosine positions.
+class VisionEncoder(nn.Module):
+    """What all of them share: patches, fixed sine-cosine positions, blocks, a norm.
 
     The tokens are what the last block gives, normed; the pooled vector is their maximum, dimension
     by dimension (experiments/LOG.md says why not their mean).
     """
 
     num_tokens = GRID * GRID
+    has_class_token = False  # with one, the pooled vector is not made of the tokens
 
-    def __init__(self, *, image_size=56, dim=64, depth=4, heads=2):
+    def __init__(self, image_size, dim, blocks=()):
         super().__init__()
-        check_size(image_size)
+        if image_size % (2 * GRID):
+            raise ValueError(f"image size {image_size} is not a multiple of {2 * GRID}")
         self.dim = self.pooled_dim = dim
         self.patch_embed = self.make_patch_embed(image_size // GRID, dim)
         pos_embed = sincos_2d(patch_centers(self.num_tokens), dim)
         self.register_buffer("pos_embed", pos_embed, persistent=False)
-        self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth))
+        self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(dim)
         self.apply(init_weights)
         self.blocks.apply(begin_as_identity)
@@ -72,11 +67,31 @@ class ViT(nn.Module):
 
     def forward(self, pixels):
         x = self.patch_embed(normalize_pixels(pixels))  # (b, 3, H, W) -> (b, n, d)
-        x = x + self.pos_embed  # (n, d)
+        tokens = self.norm(self.run_blocks(x + self.pos_embed))  # (b, n, d)
+        return tokens, tokens.max(1).values  # pooled (b, d)
+
+    def run_blocks(self, x):
         for block in self.blocks:
             x = block(x)
-        tokens = self.norm(x)  # (b, n, d)
-        return tokens, tokens.max(1).values  # pooled (b, d)
+        return x
+
+
+class Patches(VisionEncoder):
+    """No encoder: each patch through one matrix, and all is left to the language model; Fuyu,
+    Bavishi et al. (2023)."""
+
+    def __init__(self, *, image_size=56, dim=64):
+        super().__init__(image_size, dim)
+
+
+# ---------------------------------------------------------------- vision transformers
+
+
+class ViT(VisionEncoder):
+    """Vision transformer, Dosovitskiy et al. (2020)."""
+
+    def __init__(self, *, image_size=56, dim=64, depth=4, heads=2):
+        super().__init__(image_size, dim, (Block(dim, heads) for _ in range(depth)))
 
 
 class StemViT(ViT):
@@ -96,54 +111,67 @@ class StemViT(ViT):
         )
 
 
-class ConvNeXt(nn.Module):
+class RegisterViT(ViT):
+    """ViT with registers: tokens without a patch, which all may read and write and nobody gets.
+
+    Darcet et al., "Vision transformers need registers" (2023): without them, patches of little
+    interest are made to hold what is known of the whole picture.
+    """
+
+    def __init__(self, *, image_size=56, dim=64, depth=4, heads=2):
+        super().__init__(image_size=image_size, dim=dim, depth=depth, heads=heads)
+        self.registers = nn.Parameter(0.02 * torch.randn(REGISTERS, dim))
+
+    def run_blocks(self, x):
+        registers = self.registers.expand(len(x), -1, -1)  # (b, r, d)
+        x = super().run_blocks(torch.cat([x, registers], dim=1))  # (b, n + r, d)
+        return x[:, : self.num_tokens]
+
+
+class LearnedPositionViT(ViT):
+    """ViT with learned positions, as in its paper; they begin as strong as the fixed ones."""
+
+    def __init__(self, *, image_size=56, dim=64, depth=4, heads=2):
+        super().__init__(image_size=image_size, dim=dim, depth=depth, heads=heads)
+        self.pos_embed = nn.Parameter(torch.randn(self.num_tokens, dim) * 0.5**0.5)
+
+
+class ClassTokenViT(ViT):
+    """ViT whose pooled vector is that of a class token, as in its paper: attention does the
+    pooling."""
+
+    has_class_token = True
+
+    def __init__(self, *, image_size=56, dim=64, depth=4, heads=2):
+        super().__init__(image_size=image_size, dim=dim, depth=depth, heads=heads)
+        self.class_token = nn.Parameter(0.02 * torch.randn(dim))
+
+    def forward(self, pixels):
+        x = self.patch_embed(normalize_pixels(pixels)) + self.pos_embed  # (b, n, d)
+        first = self.class_token.expand(len(x), 1, -1)  # (b, 1, d)
+        x = self.norm(self.run_blocks(torch.cat([first, x], dim=1)))  # (b, 1 + n, d)
+        return x[:, 1:], x[:, 0]
+
+
+# ---------------------------------------------------------------- convolutional ones
+
+
+class ConvNeXt(VisionEncoder):
     """A convolutional encoder on the same grid: a small stem, then ConvNeXt blocks; Liu (2022).
 
     A 5 x 5 depthwise convolution on patches of 4 pixels reads just about one object.
     """
 
-    num_tokens = GRID * GRID
-
     def __init__(self, *, image_size=56, dim=64, depth=3):
-        super().__init__()
-        check_size(image_size)
-        self.dim = self.pooled_dim = dim
-        self.patch_embed = nn.Sequential(
+        super().__init__(image_size, dim, (ConvNeXtBlock(dim) for _ in range(depth)))
+
+    def make_patch_embed(self, patch_size, dim):
+        return nn.Sequential(
             nn.Conv2d(3, dim // 2, 3, stride=2, padding=1),
             nn.GELU(),
-            strided_conv(dim // 2, dim, image_size // GRID // 2),
+            strided_conv(dim // 2, dim, patch_size // 2),
+            Rearrange("b d i j -> b (i j) d"),
         )
-        self.blocks = nn.ModuleList(ConvBlock(dim) for _ in range(depth))
-        self.norm = nn.LayerNorm(dim)
-        pos_embed = sincos_2d(patch_centers(self.num_tokens), dim)
-        self.register_buffer("pos_embed", pos_embed, persistent=False)
-        self.apply(init_weights)
-        self.blocks.apply(begin_as_identity)
-
-    def forward(self, pixels):
-        x = self.patch_embed(normalize_pixels(pixels))  # (b, 3, H, W) -> (b, d, 14, 14)
-        x = rearrange(x, "b d i j -> b (i j) d") + self.pos_embed
-        for block in self.blocks:
-            x = block(x)
-        tokens = self.norm(x)  # (b, n, d)
-        return tokens, tokens.max(1).values  # pooled (b, d)
-
-
-class ConvBlock(nn.Module):
-    """Depthwise convolution between patches, then an MLP within each; (b, n, d) -> (b, n, d).
-
-    The residual is taken before the convolution.
-    """
-
-    def __init__(self, dim):
-        super().__init__()
-        self.depthwise = nn.Conv2d(dim, dim, 5, padding=2, groups=dim)
-        self.norm, self.mlp = nn.LayerNorm(dim), MLP(dim)
-
-    def forward(self, x):
-        grid = rearrange(x, "b (i j) d -> b d i j", i=GRID)  # (b, d, 14, 14)
-        mixed = rearrange(self.depthwise(grid), "b d i j -> b (i j) d")  # (b, n, d)
-        return x + self.mlp(self.norm(mixed))
 
 
 class ConvViT(ConvNeXt):
@@ -157,4 +185,33 @@ class ConvViT(ConvNeXt):
         self.blocks.apply(begin_as_identity)
 
 
-VISION_ENCODERS = {"vit": ViT, "stem": StemViT, "convnext": ConvNeXt, "convvit": ConvViT}
+class ResNet(VisionEncoder):
+    """Residual network of basic blocks, He et al. (2015): one that halves the sides of a grid of
+    28 x 28, then depth blocks on that of 14 x 14."""
+
+    def __init__(self, *, image_size=56, dim=64, depth=3):
+        super().__init__(image_size, dim, (BasicBlock(dim, dim) for _ in range(depth)))
+
+    def make_patch_embed(self, patch_size, dim):
+        return nn.Sequential(
+            strided_conv(3, dim // 2, patch_size // 2),
+            BasicBlock(dim // 2, dim, stride=2),
+            Rearrange("b d i j -> b (i j) d"),
+        )
+
+    def run_blocks(self, x):
+        grid = super().run_blocks(rearrange(x, "b (i j) d -> b d i j", i=GRID))
+        return rearrange(grid, "b d i j -> b (i j) d")
+
+
+VISION_ENCODERS = {
+    "vit": ViT,
+    "vit-registers": RegisterViT,
+    "vit-learned": LearnedPositionViT,
+    "vit-cls": ClassTokenViT,
+    "stem": StemViT,
+    "convnext": ConvNeXt,
+    "convvit": ConvViT,
+    "resnet": ResNet,
+    "patches": Patches,
+}

@@ -1,11 +1,13 @@
 """Vision encoders: the contract of VISION_ENCODERS, and that no pixel is left out."""
 
+import inspect
+
 import pytest
 import torch
 from helpers import begun, every_parameter_learns
 
 from tinyvlm.training.config import kwargs_for
-from tinyvlm.vision import VISION_ENCODERS, ViT, normalize_pixels
+from tinyvlm.vision import GRID, REGISTERS, VISION_ENCODERS, normalize_pixels
 
 pytestmark = pytest.mark.quick
 
@@ -42,11 +44,17 @@ def test_vision_contract(name, size):
 
 @pytest.mark.parametrize("name", VISION_ENCODERS)
 def test_blocks_add_nothing_at_first(name):
-    encoder, x = small(name, depth=2), torch.randn(2, 196, 16)
-    assert len(encoder.blocks) == 2
+    encoder, added = small(name, depth=2), []
+    assert len(encoder.blocks) == (
+        2 if "depth" in inspect.signature(type(encoder)).parameters else 0
+    )
     for block in encoder.blocks:
-        assert torch.equal(block(x), x)
-        assert not torch.equal(begun(block)(x), x)
+        block.register_forward_hook(lambda _, x, y: added.append((y - x[0]).abs().max().item()))
+    x = pictures(2, 56)
+    encoder(x)
+    assert added == [0.0] * len(encoder.blocks)
+    begun(encoder)(x)
+    assert all(change > 1e-3 for change in added[len(encoder.blocks) :])
 
 
 @pytest.mark.parametrize("size", [28, 56, 84, 112, 224])
@@ -92,6 +100,61 @@ def test_bytes_become_floats_between_minus_one_and_one():
     assert normalize_pixels(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [-1.0, 1.0]
 
 
-def test_the_pooled_vector_of_vit_is_the_maximum_of_its_tokens():
-    tokens, pooled = ViT(dim=16, depth=1, heads=1)(pictures(2, 56))
-    assert torch.equal(pooled, tokens.max(1).values)
+@pytest.mark.parametrize("name", VISION_ENCODERS)
+def test_the_pooled_vector_is_the_maximum_of_the_tokens_or_a_class_tokens(name):
+    encoder = small(name)
+    tokens, pooled = encoder(pictures(2, 56))
+    assert torch.equal(pooled, tokens.max(1).values) != encoder.has_class_token
+
+
+# ---------------------------------------------------------------- arms
+
+
+def test_registers_are_read_and_nobody_gets_them():
+    encoder, x = begun(small("vit-registers")), pictures(2, 56)
+    assert encoder.registers.shape == (REGISTERS, 16)
+    before, _ = encoder(x)
+    encoder.registers.data[0] += torch.linspace(-1, 1, 16)
+    after, _ = encoder(x)
+    assert before.shape == (2, 196, 16) and ((after - before).abs().amax(-1) > 1e-5).all()
+
+
+@pytest.mark.parametrize("name", ["vit-registers", "vit-cls"])
+def test_what_is_added_to_a_vit_leaves_its_tokens_as_they_begin(name):
+    """And its weights: the same seed makes the same ones, so that arms start alike."""
+    torch.manual_seed(0)
+    plain = small("vit")
+    torch.manual_seed(0)
+    encoder, x = small(name), pictures(2, 56)
+    own = encoder.state_dict()
+    assert all(torch.equal(tensor, own[key]) for key, tensor in plain.state_dict().items())
+    assert torch.allclose(encoder(x)[0], plain(x)[0], atol=1e-6)
+
+
+def test_learned_positions_are_learned_and_begin_as_strong_as_fixed_ones():
+    fixed, learned = small("vit").pos_embed, small("vit-learned").pos_embed
+    assert isinstance(learned, torch.nn.Parameter) and learned.shape == fixed.shape
+    assert abs(learned.square().mean() / fixed.square().mean() - 1) < 0.1
+
+
+def test_a_class_token_reads_the_picture():
+    encoder = begun(small("vit-cls"))
+    _, pooled = encoder(pictures(2, 56))
+    assert (pooled[0] - pooled[1]).abs().max() > 1e-3
+
+
+def test_without_an_encoder_a_token_knows_its_own_patch_alone():
+    encoder, x = small("patches"), pictures(1, 56)
+    before, _ = encoder(x)
+    x[..., :4, 4:8] = 255 - x[..., :4, 4:8]  # the second patch of the first row
+    after, _ = encoder(x)
+    assert (after != before).any(-1)[0].nonzero().flatten().tolist() == [1]
+
+
+def test_a_resnet_block_reads_the_neighbours_and_no_other_patch():
+    block, x = begun(small("resnet").blocks[0]), torch.randn(1, 16, GRID, GRID)
+    block.norm1 = block.norm2 = torch.nn.Identity()  # which look at all of the picture
+    other = x.clone()
+    other[..., 7, 7] += 1
+    changed = (block(other) != block(x)).any(1)[0]
+    assert changed[5:10, 5:10].all() and changed.sum() == 25
