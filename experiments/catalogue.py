@@ -9,11 +9,11 @@ ANSWERS = ("vqa_relation", "vqa_count", "fact_f1")
 FROZEN = dict(train_instruct="projector.*,decoder.*")  # the encoder, in all stages
 # A run in which everything learns from captions and questions, for its encoder.
 EYE = dict(recipe="lab", encoder_init="random", stages="instruct", shares="1", steps=700)
-# BLIP-2's first stage before the others, which keep their steps: 1,400, 350, 70 and 280.
+# BLIP-2's first stage, 700 steps, before the others, which keep theirs: 1,400, 70 and 280.
 REPRESENT = dict(
-    steps=2100,
+    steps=2450,
     stages="language,represent,align,instruct",
-    shares="0.66667,0.16667,0.03333,0.13333",
+    shares="0.5714286,0.2857143,0.0285714,0.1142857",
 )
 
 EXPERIMENTS = (
