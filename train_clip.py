@@ -143,6 +143,7 @@ def build_model(config, tokenizer):
     sizes = kwargs_for(text_encoder, config, flags, vocab_size=tokenizer.size)
     try:
         vision = make_encoder(encoder_of(config), config.seed)
+        check_pooling(config, vision)
         text = with_seed(lambda: text_encoder(**sizes), config.seed + 1)
         bias = initial_bias(LOSSES[config.loss], config.batch_size)
         return with_seed(
@@ -150,6 +151,14 @@ def build_model(config, tokenizer):
         )
     except ValueError as error:
         raise UserError(f"{error}; change the sizes")
+
+
+def check_pooling(config, vision):
+    """UserError if an encoder that pools in its own way is not asked for its pooled vector."""
+    if config.pool_dim and getattr(vision, "has_class_token", False):
+        what = f"--pool-dim {config.pool_dim} is the width of a maximum over tokens"
+        hint = f"give --pool-dim 0, which reads the class token of {config.encoder}"
+        raise UserError(f"{what}, which leaves out the class token; {hint}")
 
 
 def load_model(saved, path, device):

@@ -2,7 +2,8 @@
 
 The contract: `__init__(*, image_size, dim, ...)`, then pictures, uint8 (b, 3, H, W), -> tokens
 (b, num_tokens, dim) and one pooled vector (b, pooled_dim), with `.dim`, `.pooled_dim` and
-`.num_tokens`. ValueError for sizes that do not fit.
+`.num_tokens`. `.has_class_token` where the pooled vector is that of one, and so not made of the
+tokens. ValueError for sizes that do not fit.
 
 All of these have a grid of 14 x 14 tokens and start alike: blocks add nothing at first.
 """
@@ -44,7 +45,7 @@ class VisionEncoder(nn.Module):
     """
 
     num_tokens = GRID * GRID
-    has_class_token = False  # with one, the pooled vector is not made of the tokens
+    has_class_token = False
 
     def __init__(self, image_size, dim, blocks=()):
         super().__init__()
