@@ -154,12 +154,12 @@ def small_clip(seed=0):
     return CLIP(vision, text, embed_dim=64)
 
 
-def small_vlm(projector="qformer", seed=0, vision=None, language="en"):
+def small_vlm(projector="qformer", seed=0, vision=None, language="en", decoder="gpt"):
     """Of width 32. projector: its name, or a class; vision: an encoder in the place of a stem."""
     torch.manual_seed(seed)
     vision = vision or begun(VISION_ENCODERS["stem"](dim=32, depth=1, heads=1))
     vocab_size = shapes(language=language).tokenizer.size
-    decoder = DECODERS["gpt"](vocab_size=vocab_size, dim=32, depth=2, heads=2)
+    decoder = DECODERS[decoder](vocab_size=vocab_size, dim=32, depth=2, heads=2)
     made = small_projector(projector, vision.dim, 32, vision.num_tokens, vision.pooled_dim)
     return VLM(vision, made, decoder)
 

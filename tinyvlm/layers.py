@@ -155,11 +155,8 @@ def rotary_angles(positions, width):
 
     RoFormer, Su et al. (2021), with two coordinates as in Qwen2-VL, Wang et al. (2024): of the
     frequencies each second one counts rows and the others columns. Where both are the same number,
-    as those of words are, these are RoFormer's one-dimensional positions. ValueError unless width
-    is a multiple of 4.
+    as those of words are, these are RoFormer's one-dimensional positions. width: a multiple of 4.
     """
-    if width % 4:
-        raise ValueError(f"heads {width} wide are no multiple of 4, which rotary positions need")
     frequency = 10_000 ** -(torch.arange(0, width, 2, device=positions.device) / width)
     frequency = rearrange(frequency, "(f two) -> f two", two=2)
     return rearrange(positions[:, :, None] * frequency, "b t f two -> b t (f two)")

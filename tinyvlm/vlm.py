@@ -73,10 +73,12 @@ class VLM(nn.Module):
         """
         n = image_embeds.shape[1]
         x = self.build_inputs_embeds(image_embeds, batch.input_ids, batch.position_ids)
+        positions = self.decoder.number_row(n, image_mask, batch.position_ids, batch.blind)
         mask = packed_attention_mask(n, image_mask, batch.segment_ids, batch.blind)
         labelled = labelled_words(batch.labels)  # (b, k)
         # The row is [BOS], n image tokens, the words: position n + i predicts word i.
-        logits = self.decoder.lm_head(self.decoder(x, mask, keep=n + labelled))  # (b, k, v)
+        hidden = self.decoder(x, positions, mask, keep=n + labelled)  # (b, k, d)
+        logits = self.decoder.lm_head(hidden)  # (b, k, v)
         losses = F.cross_entropy(
             rearrange(logits.float(), "b k v -> b v k"),
             batch.labels.gather(1, labelled),
@@ -109,6 +111,7 @@ class VLM(nn.Module):
             kv_cache                keys and values of all that was read
             attention_mask (b * q, 1 + n + p)  False for padding, so that a row says the same alone
                                     and in a batch
+            start (b * q, 1, 2)     the position at which each prompt begins
         """
         b, n, _ = image_embeds.shape
         r, p = prompts.shape
@@ -121,16 +124,19 @@ class VLM(nn.Module):
         nothing = prompts.new_zeros(b, 0)
         x = self.build_inputs_embeds(image_embeds, nothing, nothing)  # (b, 1 + n, d)
         mask = packed_attention_mask(n, image_mask, nothing, nothing.bool())
+        first = prompts.new_zeros(b, 1)  # a word
+        positions = self.decoder.number_row(n, image_mask, first, first.bool())
+        positions, start = positions[:, :-1], positions[image_index, -1:]
         kv_cache = self.decoder.init_kv_cache()
         last = torch.full((b, 1), n, device=device)  # where the first word is predicted
-        hidden = self.decoder(x, mask, kv_cache, keep=last)[image_index]  # (r, 1, d)
+        hidden = self.decoder(x, positions, mask, kv_cache, keep=last)[image_index]  # (r, 1, d)
         for cache in kv_cache:
             cache.update({name: kept[image_index] for name, kept in cache.items()})
 
         # The prompts, each after its picture.
         is_word = prompts != PAD  # (r, p)
-        start = F.pad(image_mask, (1, 0), value=True)[image_index]  # (r, 1 + n)
-        attention_mask = torch.cat([start, is_word], dim=1)
+        is_image = F.pad(image_mask, (1, 0), value=True)[image_index]  # (r, 1 + n)
+        attention_mask = torch.cat([is_image, is_word], dim=1)
         if p:
             square = torch.ones(1 + n + p, 1 + n + p, dtype=torch.bool, device=device)
             causal = square.tril()[1 + n :]  # (p, 1 + n + p)
@@ -138,9 +144,10 @@ class VLM(nn.Module):
             positions = torch.arange(p, device=device).expand_as(prompts)
             words = self.decoder.embed(prompts, positions, previous_words(prompts, positions))
             mask = (attention_mask[:, None, None] & causal) | itself
-            hidden = torch.cat([hidden, self.decoder(words, mask, kv_cache)], 1)  # (r, 1 + p, d)
+            read = self.decoder(words, start + positions[..., None], mask, kv_cache)  # (r, p, d)
+            hidden = torch.cat([hidden, read], dim=1)
         last_hidden = hidden[torch.arange(r, device=device), is_word.sum(1)]
-        return last_hidden, kv_cache, attention_mask
+        return last_hidden, kv_cache, attention_mask, start
 
     @torch.no_grad()
     def generate(
@@ -153,7 +160,9 @@ class VLM(nn.Module):
         row ends, too, where prompt and words have the decoder's max_length.
         """
         longest = self.decoder.max_length
-        last_hidden, kv_cache, attention_mask = self.prefill(image_embeds, prompts, image_mask)
+        last_hidden, kv_cache, attention_mask, start = self.prefill(
+            image_embeds, prompts, image_mask
+        )
         length = (prompts != PAD).sum(1)  # (r,)
         finished = torch.zeros_like(length, dtype=torch.bool)
         rows = torch.arange(len(prompts), device=prompts.device)
@@ -170,8 +179,9 @@ class VLM(nn.Module):
             attention_mask = F.pad(attention_mask, (0, 1), value=True)
             position = (length + step).clamp(max=longest - 1)  # beyond it all is finished
             x = self.decoder.embed(token[:, None], position[:, None], previous[:, None])
-            previous = token
-            last_hidden = self.decoder(x, attention_mask[:, None, None], kv_cache)[:, 0]
+            previous, positions = token, start + position[:, None, None]
+            mask = attention_mask[:, None, None]
+            last_hidden = self.decoder(x, positions, mask, kv_cache)[:, 0]
         return torch.stack(words, dim=1)  # (r, steps)
 
 

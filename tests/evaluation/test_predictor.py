@@ -5,8 +5,10 @@ import torch
 from helpers import small_vlm
 
 from data.shapes.dataset import Shapes
+from tinyvlm.decoders import DECODERS
 from tinyvlm.evaluation import predictor
-from tinyvlm.evaluation.predictor import VLMPredictor, grad_x_input
+from tinyvlm.evaluation.predictor import VLMPredictor, grad_x_input, tokenize_prompts
+from tinyvlm.evaluation.trace import trace
 from tinyvlm.projectors import PROJECTORS
 
 DATA, BOTH = Shapes(), Shapes(language="both")
@@ -102,3 +104,17 @@ def test_saliency_does_not_depend_on_what_stands_beside_it(model):
         alone = grad_x_input(*args, pixels[[k]], [asked[k]], [said[k]])
         assert torch.allclose(together[[k]], alone, atol=1e-4)
     assert not torch.allclose(together[0], together[2], atol=1e-2)
+
+
+# ---------------------------------------------------------------- the way through the model
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_the_words_of_a_trace_are_those_of_generate(decoder):
+    model, pixels = small_vlm(decoder=decoder), TEST.pictures(1).pixels()
+    lines = trace(model, DATA.tokenizer, pixels, "is there a circle ?", words=5)
+    likeliest = [line.split("(1, 32)")[1].split()[0] for line in lines if "  word " in line]
+    prompts = tokenize_prompts(DATA.tokenizer, ["is there a circle ?"], pixels.device)
+    image_embeds, _ = model.eval().encode_image(pixels)
+    said = model.generate(image_embeds, prompts, max_new_tokens=5)[0].tolist()
+    assert likeliest == [DATA.tokenizer.name(token) for token in said]

@@ -9,9 +9,13 @@ from tinyvlm.layers import (
     Attention,
     Block,
     Head,
+    SquaredReLU,
+    SwiGLU,
     grid_shape,
     init_weights,
     patch_centers,
+    rotary_angles,
+    rotate,
     sincos_2d,
 )
 
@@ -112,6 +116,59 @@ def test_a_context_is_read():
 def test_an_mlp_widens_by_four_unless_told():
     assert MLP(8).up.out_features == 32 and MLP(8)(torch.zeros(2, 3, 8)).shape == (2, 3, 8)
     assert MLP(8, hidden=5, out=7)(torch.zeros(2, 8)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("kind", [SquaredReLU, SwiGLU])
+def test_other_mlps_by_their_formulas(kind):
+    torch.manual_seed(0)
+    mlp, x = kind(12), torch.randn(2, 3, 12)
+    up = mlp.up(x)
+    y = up.clamp(min=0) ** 2 if kind is SquaredReLU else up * mlp.gate(x) * mlp.gate(x).sigmoid()
+    assert torch.allclose(mlp(x), mlp.down(y), atol=1e-6)
+    matrices = [p.numel() for p in mlp.parameters() if p.ndim == 2]
+    assert sum(matrices) == sum(p.numel() for p in MLP(12).parameters() if p.ndim == 2)
+    without = kind(12, bias=False)
+    assert without(x).shape == x.shape and all(p.ndim == 2 for p in without.parameters())
+
+
+def test_normed_queries_and_keys_make_logits_of_angles_alone():
+    """However long queries and keys are, attention is the same."""
+    torch.manual_seed(0)
+    layer, x = Attention(16, 2, bias=False, qk_norm=True), torch.randn(1, 5, 16)
+    plain = Attention(16, 2, bias=False)
+    plain.load_state_dict(layer.state_dict(), strict=False)
+    before, plain_before = layer(x), plain(x)
+    for attention in (layer, plain):
+        attention.query.weight.data *= 50
+        attention.key_value.weight.data[:16] *= 50
+    assert torch.allclose(layer(x), before, atol=1e-5)
+    assert not torch.allclose(plain(x), plain_before, atol=1e-2)
+
+
+# ---------------------------------------------------------------- rotary positions
+
+
+def test_a_rotation_keeps_lengths_and_products_know_distances_alone():
+    torch.manual_seed(0)
+    q, k = torch.randn(1, 1, 1, 8), torch.randn(1, 1, 1, 8)
+
+    def product(i, j):
+        at = [rotary_angles(torch.tensor([[place]]), 8) for place in (i, j)]
+        return (rotate(q, at[0]) * rotate(k, at[1])).sum().item()
+
+    turned = rotate(q, rotary_angles(torch.tensor([[[7, 3]]]), 8))
+    assert torch.allclose(turned.norm(), q.norm()) and not torch.allclose(turned, q)
+    assert product([5, 5], [2, 2]) == pytest.approx(product([105, 105], [102, 102]), abs=1e-4)
+    assert product([5, 9], [2, 2]) == pytest.approx(product([15, 19], [12, 12]), abs=1e-4)
+    assert product([5, 5], [2, 2]) != pytest.approx(product([5, 5], [3, 3]), abs=1e-2)
+    assert product([5, 5], [2, 2]) != pytest.approx(product([5, 5], [2, 3]), abs=1e-2)
+
+
+def test_of_words_rotary_positions_are_those_of_roformer():
+    angles = rotary_angles(torch.tensor([[[3, 3], [4, 9]]]), 8)[0]
+    frequency = torch.tensor([1, 0.1, 0.01, 0.001])
+    assert torch.allclose(angles[0], 3 * frequency)
+    assert torch.allclose(angles[1], torch.tensor([4, 9, 4, 9]) * frequency)
 
 
 # ---------------------------------------------------------------- positions

@@ -17,6 +17,7 @@ from torch import nn
 
 from data.batch import IGNORE, VLMBatch
 from data.tokenizer import EOS, PAD
+from tinyvlm.decoders import DECODERS
 from tinyvlm.projectors import PROJECTORS
 from tinyvlm.training import optim
 from tinyvlm.vlm import labelled_words, packed_attention_mask, sample_token
@@ -24,6 +25,7 @@ from tinyvlm.vlm import labelled_words, packed_attention_mask, sample_token
 pytestmark = pytest.mark.quick
 
 TEXT = ("input_ids", "segment_ids", "position_ids", "labels", "blind")
+each_decoder = pytest.mark.parametrize("decoder", DECODERS)
 EMPTY = dict(labels=IGNORE)  # what stands in a column of padding, 0 elsewhere
 
 
@@ -79,7 +81,9 @@ def by_hand(model, image_embeds, image_mask, prompt, max_new_tokens):
         blind = torch.zeros_like(row, dtype=torch.bool)
         n = image_embeds.shape[1]
         mask = packed_attention_mask(n, image_mask, torch.ones_like(row), blind)
-        said.append(model.decoder.lm_head(model.decoder(x, mask)[0, -1]).argmax().item())
+        positions = model.decoder.number_row(n, image_mask, torch.arange(len(text))[None], blind)
+        hidden = model.decoder(x, positions, mask)[0, -1]
+        said.append(model.decoder.lm_head(hidden).argmax().item())
         text.append(said[-1])
     return said
 
@@ -103,12 +107,14 @@ def test_every_trainable_parameter_learns(projector, text_only):
     assert left_out == (unused if text_only else [])
 
 
-def test_the_losses_are_cross_entropies_of_what_the_position_before_says():
-    model, batch = small_vlm().eval(), small_vqa_batch(2)
+@each_decoder
+def test_the_losses_are_cross_entropies_of_what_the_position_before_says(decoder):
+    model, batch = small_vlm(decoder=decoder).eval(), small_vqa_batch(2)
     image_embeds, image_mask = model.encode_image(batch.pixels)
     x = model.build_inputs_embeds(image_embeds, batch.input_ids, batch.position_ids)
     mask = packed_attention_mask(6, image_mask, batch.segment_ids, batch.blind)
-    log_p = model.decoder.lm_head(model.decoder(x, mask)).log_softmax(-1)
+    positions = model.decoder.number_row(6, image_mask, batch.position_ids, batch.blind)
+    log_p = model.decoder.lm_head(model.decoder(x, positions, mask)).log_softmax(-1)
     losses = losses_of(model, batch)
     for i, k in (batch.labels != IGNORE).nonzero().tolist():
         assert torch.isclose(losses[i, k], -log_p[i, 6 + k, batch.labels[i, k]], atol=1e-5)
@@ -130,14 +136,16 @@ def test_the_last_image_position_predicts_the_first_word(projector):
     assert torch.allclose(losses_of(model, other)[1], after[1], atol=1e-6)
 
 
-def test_more_padding_leaves_the_loss():
-    model, batch = small_vlm().eval(), small_vqa_batch(3)
+@each_decoder
+def test_more_padding_leaves_the_loss(decoder):
+    model, batch = small_vlm(decoder=decoder).eval(), small_vqa_batch(3)
     wide = losses_of(model, widened(batch, 7))
     assert torch.allclose(F.pad(losses_of(model, batch), (0, 7)), wide, atol=1e-5)
 
 
-def test_a_batch_of_rows_of_different_lengths_gives_the_losses_of_single_rows():
-    model, batch = small_vlm().eval(), small_vqa_batch(3)
+@each_decoder
+def test_a_batch_of_rows_of_different_lengths_gives_the_losses_of_single_rows(decoder):
+    model, batch = small_vlm(decoder=decoder).eval(), small_vqa_batch(3)
     assert len(set((batch.input_ids != PAD).sum(1).tolist())) > 1
     together = losses_of(model, batch)
     for i in range(3):
@@ -168,8 +176,9 @@ def test_without_an_image_mask_all_image_tokens_are_there():
     assert torch.equal(packed_attention_mask(4, None, segment_ids, blind), with_mask)
 
 
-def test_segments_do_not_leak_into_one_another():
-    model, batch = small_vlm().eval(), small_vqa_batch(2)
+@each_decoder
+def test_segments_do_not_leak_into_one_another(decoder):
+    model, batch = small_vlm(decoder=decoder).eval(), small_vqa_batch(2)
     before = losses_of(model, batch)
     first = batch.segment_ids == 1
     largest = shapes().tokenizer.size - 1
@@ -179,8 +188,9 @@ def test_segments_do_not_leak_into_one_another():
     assert not torch.allclose(before[first], after[first])
 
 
-def test_blind_segments_do_not_see_the_picture_and_others_do():
-    model, batch = small_vlm().eval(), small_vqa_batch(2)
+@each_decoder
+def test_blind_segments_do_not_see_the_picture_and_others_do(decoder):
+    model, batch = small_vlm(decoder=decoder).eval(), small_vqa_batch(2)
     before = losses_of(model, batch)
     batch.pixels = 255 - batch.pixels
     after = losses_of(model, batch)
@@ -189,8 +199,9 @@ def test_blind_segments_do_not_see_the_picture_and_others_do():
     assert (before != after)[seeing].float().mean() > 0.9
 
 
-def test_a_packed_question_equals_the_question_alone():
-    model, batch = small_vlm().eval(), small_vqa_batch(1)
+@each_decoder
+def test_a_packed_question_equals_the_question_alone(decoder):
+    model, batch = small_vlm(decoder=decoder).eval(), small_vqa_batch(1)
     together = losses_of(model, batch)
     for segment in range(1, 6):
         mine = (batch.segment_ids == segment)[0]
@@ -199,23 +210,33 @@ def test_a_packed_question_equals_the_question_alone():
         assert alone.any() and torch.allclose(alone[0], together[0, mine], atol=1e-5)
 
 
-def test_only_words_with_a_label_are_predicted():
+@each_decoder
+def test_a_blind_question_is_read_as_if_there_were_no_picture(decoder):
+    model, batch = small_vlm(decoder=decoder).eval(), small_vqa_batch(2)
+    together = losses_of(model, batch)
+    alone = model.token_losses(torch.zeros(2, 0, 32), None, batch)
+    assert torch.allclose(alone[batch.blind], together[batch.blind], atol=1e-5)
+
+
+@each_decoder
+def test_only_words_with_a_label_are_predicted(decoder):
     none = IGNORE
     labels = torch.tensor([[none, 5, none, 6], [7, none, none, none], [none] * 4])
     found = labelled_words(labels)
     assert found.tolist() == [[1, 3], [0, 1], [0, 1]]  # filled up with words that have none
     assert labelled_words(labels[2:]).shape == (1, 1)
-    model, batch = small_vlm().eval(), small_vqa_batch(2)
+    model, batch = small_vlm(decoder=decoder).eval(), small_vqa_batch(2)
     losses, _ = model(batch)
     assert torch.equal(losses > 0, batch.labels != IGNORE)
 
 
-def test_fully_masked_rows_stay_finite():
+@each_decoder
+def test_fully_masked_rows_stay_finite(decoder):
     nothing = torch.zeros(2, 3, dtype=torch.bool)
     segment_ids = torch.zeros(2, 4, dtype=torch.long)
     blind = torch.ones(2, 4, dtype=torch.bool)
     assert packed_attention_mask(3, nothing, segment_ids, blind).any(-1).all()
-    model, batch = small_vlm(), small_vqa_batch(2)
+    model, batch = small_vlm(decoder=decoder), small_vqa_batch(2)
     batch.labels[0] = IGNORE
     image_embeds, image_mask = model.embed_object_words(torch.zeros(2, 3, 5, dtype=torch.long))
     assert not image_mask.any() and not image_embeds.any()
@@ -251,8 +272,9 @@ def test_label_image_tokens_are_the_decoders_own_words_and_zero_where_there_is_n
     assert torch.equal(image_embeds, wanted) and torch.equal(image_mask, words != PAD)
 
 
-def test_absent_labels_change_no_loss():
-    model, batch = small_vlm("label").eval(), small_vqa_batch(2)
+@each_decoder
+def test_absent_labels_change_no_loss(decoder):
+    model, batch = small_vlm("label", decoder=decoder).eval(), small_vqa_batch(2)
     image_embeds, image_mask = some_labels(model, 2)
     before = model.token_losses(image_embeds, image_mask, batch)
     garbage = torch.where(image_mask[..., None], image_embeds, 5.0)
@@ -266,8 +288,9 @@ def test_absent_labels_change_no_loss():
         assert torch.allclose(model.token_losses(kept, None, row)[0], before[i], atol=1e-5)
 
 
-def test_absent_labels_change_no_word_and_one_by_one_equals_batched():
-    model = small_vlm("label").eval()
+@each_decoder
+def test_absent_labels_change_no_word_and_one_by_one_equals_batched(decoder):
+    model = small_vlm("label", decoder=decoder).eval()
     image_embeds, image_mask = some_labels(model, 3)
     garbage = torch.where(image_mask[..., None], image_embeds, 5.0)
     prompts = tokens([300, 301], [310], [])
@@ -288,26 +311,29 @@ def test_absent_labels_change_no_word_and_one_by_one_equals_batched():
 # ---------------------------------------------------------------- decoding
 
 
-def test_what_prefill_reads_equals_the_full_forward():
+@each_decoder
+def test_what_prefill_reads_equals_the_full_forward(decoder):
     """Two prompts a picture, some labels absent: not the words alone, which hardly differ before
     training, but each number that the first word is predicted from."""
-    model = small_vlm("label").eval()
+    model = small_vlm("label", decoder=decoder).eval()
     image_embeds, image_mask = some_labels(model, 3)
     prompts = [[300, 301], [310], [], [320, 321], [300], [322, 323]]
-    last_hidden, kv_cache, attention_mask = model.prefill(
+    last_hidden, kv_cache, attention_mask, start = model.prefill(
         image_embeds, tokens(*prompts), image_mask
     )
     garbage = torch.where(image_mask[..., None], image_embeds, 5.0)
-    read_garbage, _, _ = model.prefill(garbage, tokens(*prompts), image_mask)
+    read_garbage, *_ = model.prefill(garbage, tokens(*prompts), image_mask)
     assert torch.allclose(read_garbage, last_hidden, atol=1e-5)
     n = image_embeds.shape[1]
     for k, prompt in enumerate(prompts):
         picture, row = slice(k // 2, k // 2 + 1), tokens(prompt)
-        positions = torch.arange(len(prompt))[None]
-        x = model.build_inputs_embeds(image_embeds[picture], row, positions)
+        count = torch.arange(len(prompt))[None]
+        x = model.build_inputs_embeds(image_embeds[picture], row, count)
         blind = torch.zeros_like(row, dtype=torch.bool)
         mask = packed_attention_mask(n, image_mask[picture], torch.ones_like(row), blind)
-        assert torch.allclose(model.decoder(x, mask)[0, -1], last_hidden[k], atol=1e-5)
+        positions = model.decoder.number_row(n, image_mask[picture], count, blind)
+        assert torch.equal(positions[0, 1 + n :], start[k] + count[0, :, None])
+        assert torch.allclose(model.decoder(x, positions, mask)[0, -1], last_hidden[k], atol=1e-5)
         seen = [True, *image_mask[k // 2].tolist(), *(c < len(prompt) for c in range(2))]
         assert attention_mask[k].tolist() == seen
     assert not torch.allclose(last_hidden[0], last_hidden[4], atol=1e-3)
@@ -332,8 +358,9 @@ def test_generate_agrees_with_forward_and_with_single_runs(projector):
             assert until_end(together[i]) == said
 
 
-def test_several_questions_about_a_picture_are_answered_as_one_by_one():
-    model = small_vlm("mlp").eval()
+@each_decoder
+def test_several_questions_about_a_picture_are_answered_as_one_by_one(decoder):
+    model = small_vlm("mlp", decoder=decoder).eval()
     prompts = tokens([300, 301], [310], [], [320, 321], [300], [322, 323])  # two a picture
     with torch.no_grad():
         image_embeds, _ = model.encode_image(small_vqa_batch(3).pixels)

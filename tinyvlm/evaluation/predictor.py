@@ -110,9 +110,12 @@ def grad_x_input(model, tokenizer, pixels, asked, predictions):
     is_word, n = prompts != PAD, image_embeds.shape[1]
     positions = torch.arange(prompts.shape[1], device=pixels.device).expand_as(prompts)
     x = model.build_inputs_embeds(image_embeds, prompts, positions)
-    mask = packed_attention_mask(n, image_mask, is_word.long(), torch.zeros_like(is_word))
+    blind = torch.zeros_like(is_word)
+    mask = packed_attention_mask(n, image_mask, is_word.long(), blind)
+    positions = model.decoder.number_row(n, image_mask, positions, blind)
     last = n + is_word.sum(1, keepdim=True)  # (b, 1), each prompt's end
-    log_probs = model.decoder.lm_head(model.decoder(x, mask, keep=last)[:, 0]).log_softmax(-1)
+    hidden = model.decoder(x, positions, mask, keep=last)[:, 0]  # (b, d)
+    log_probs = model.decoder.lm_head(hidden).log_softmax(-1)
     rows = torch.arange(len(prompts), device=pixels.device)
     first = [(tokenizer.encode(said) or [EOS])[0] for said in predictions]
     said = log_probs[rows, torch.tensor(first, device=pixels.device)].sum()

@@ -61,7 +61,7 @@ def place(module, function):
 def next_words(model, tokenizer, image_embeds, image_mask, prompt, likeliest, words):
     """A line for each next word, greedy, with the probabilities of the likeliest ones."""
     lines, previous = [], F.pad(prompt, (1, 0), value=PAD)[:, -1:]
-    last_hidden, kv_cache, attention_mask = model.prefill(image_embeds, prompt, image_mask)
+    last_hidden, kv_cache, attention_mask, start = model.prefill(image_embeds, prompt, image_mask)
     for number in range(words):
         probability = model.decoder.lm_head(last_hidden).float().softmax(-1)[0]  # (v,)
         top = probability.topk(likeliest)
@@ -77,5 +77,6 @@ def next_words(model, tokenizer, image_embeds, image_mask, prompt, likeliest, wo
         position = torch.full((1, 1), prompt.shape[1] + number, device=prompt.device)
         x = model.decoder.embed(token[:, None], position, previous)
         previous = token[:, None]
-        last_hidden = model.decoder(x, attention_mask[:, None, None], kv_cache)[:, 0]
+        positions, mask = start + position[..., None], attention_mask[:, None, None]
+        last_hidden = model.decoder(x, positions, mask, kv_cache)[:, 0]
     return lines
