@@ -52,7 +52,7 @@ from tinyvlm.training.stages import begin_stage, extra_state_of, models_of, stag
 from tinyvlm.vision import VISION_ENCODERS
 from tinyvlm.vlm import VLM
 
-PROJECTOR_SETTINGS = ("num_queries",)  # flags that a projector may ask for by these names
+PROJECTOR_SETTINGS = ("image_tokens",)  # flags that a projector may ask for by these names
 
 
 @dataclasses.dataclass
@@ -88,7 +88,10 @@ class Config(TrainConfig):
     lr: float = option(1e-3, "AdamW's learning rate", min=0.0, max=1.0)
     muon_lr: float = option(1e-2, "Muon's learning rate (inner matrices)", min=0.0, max=1.0)
     warmup: int = option(30, "steps until the full learning rate, in each stage", min=0)
-    num_queries: int = option(32, "queries of the Q-Former", min=1, max=196, alias="--queries")
+    image_tokens: int = option(
+        32, "image tokens, where the projector leaves their number free", min=1, max=196,
+        alias="--num-queries --queries",
+    )  # fmt: skip
     decoder: str = option(
         "gpt", "a kind, or a run's folder, whose language stage is taken: " + ", ".join(DECODERS)
     )

@@ -207,7 +207,7 @@ def nano_vlm():
 
 
 def our_qformer():
-    sizes = dict(vision_dim=WIDTH, text_dim=TEXT_DIM, num_patches=PATCHES, num_queries=QUERIES)
+    sizes = dict(vision_dim=WIDTH, text_dim=TEXT_DIM, num_patches=PATCHES, image_tokens=QUERIES)
     model = PROJECTORS["qformer"](**sizes, depth=Q_DEPTH)
     return model, lambda batch: F.mse_loss(model(batch.patches, None), batch.answers)
 

@@ -17,6 +17,6 @@ def clip_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def vlm_folder(clip_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("vlm")
-    settings = VLM_ARGS | dict(out=str(folder), clip=str(clip_folder), num_queries=4)
+    settings = VLM_ARGS | dict(out=str(folder), clip=str(clip_folder), image_tokens=4)
     train_vlm.main(train_vlm.Config(**settings))
     return folder

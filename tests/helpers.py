@@ -167,7 +167,7 @@ def small_vlm(projector="qformer", seed=0, vision=None, language="en", decoder="
 def small_projector(projector, vision_dim, text_dim, num_patches, pooled_dim):
     """A projector by its name (or a class), with what it asks for beyond the three sizes."""
     kind = PROJECTORS.get(projector, projector)
-    own = dict(num_queries=6, pooled_dim=pooled_dim, label_token_ids=shapes().label_token_ids)
+    own = dict(image_tokens=6, pooled_dim=pooled_dim, label_token_ids=shapes().label_token_ids)
     own = kwargs_for(kind, None, {}, **own)
     return kind(vision_dim=vision_dim, text_dim=text_dim, num_patches=num_patches, **own)
 

@@ -18,7 +18,7 @@ def folders(tmp_path_factory):
     """A CLIP and a VLM that speak both languages."""
     root = tmp_path_factory.mktemp("both")
     train_clip.main(train_clip.Config(out=f"{root}/clip", language="both", **CLIP_ARGS))
-    settings = VLM_ARGS | dict(clip=f"{root}/clip", num_queries=4, language="both")
+    settings = VLM_ARGS | dict(clip=f"{root}/clip", image_tokens=4, language="both")
     train_vlm.main(train_vlm.Config(out=f"{root}/vlm", **settings))
     return root
 
@@ -100,7 +100,7 @@ def test_a_question_in_either_language_is_known(folders, tmp_path, capsys):
 def korean(clip_folder, tmp_path_factory):
     """A VLM that speaks Korean, with the eyes of an English CLIP."""
     folder = tmp_path_factory.mktemp("korean")
-    settings = VLM_ARGS | dict(clip=str(clip_folder), num_queries=4, language="ko")
+    settings = VLM_ARGS | dict(clip=str(clip_folder), image_tokens=4, language="ko")
     train_vlm.main(train_vlm.Config(out=str(folder), **settings))
     return folder
 

@@ -59,6 +59,7 @@ class BasicBlock(nn.Module):
             self.shortcut = strided_conv(in_channels, out_channels, stride)
 
     def forward(self, x):
+        x = x.contiguous()  # else torch's GroupNorm crashes where x needs no gradient (2.13, CPU)
         y = self.conv1(F.relu(self.norm1(x)))  # (b, out_channels, i / stride, j / stride)
         return self.shortcut(x) + self.conv2(F.relu(self.norm2(y)))
 

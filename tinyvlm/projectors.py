@@ -12,11 +12,11 @@ can read words beside the picture has `blocks` and `read_with_words`, for the st
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import nn
 
 from data.tokenizer import PAD
-from tinyvlm.layers import MLP, Block, grid_shape, init_weights, patch_centers, sincos_2d
+from tinyvlm.grid_projectors import AveragePool, CAbstractor, PixelShuffle
+from tinyvlm.layers import MLP, Block, init_weights, patch_centers, sincos_2d
 
 
 class LinearProjector(nn.Module):
@@ -45,58 +45,65 @@ class MLPProjector(nn.Module):
         return self.project(tokens)  # (b, n, vision_dim) -> (b, n, text_dim)
 
 
-class PixelShuffle(nn.Module):
-    """Patches 2 x 2 side by side, then the MLP: a quarter of its tokens, nothing thrown away.
+class PooledProjector(nn.Module):
+    """One image token, made of the pooled vector; compare ClipCap, Mokady et al. (2021)."""
 
-    InternVL 1.5, Chen et al. (2024); the name is that of the way back, Shi et al. (2016). A grid
-    with odd sides gets an empty row or column.
-    """
-
-    def __init__(self, *, vision_dim, text_dim, num_patches):
+    def __init__(self, *, vision_dim, text_dim, num_patches, pooled_dim):
         super().__init__()
-        self.rows, self.columns = grid_shape(num_patches)
-        self.num_tokens = -(-self.rows // 2) * -(-self.columns // 2)
-        self.project = MLP(4 * vision_dim, hidden=2 * text_dim, out=text_dim)
+        self.num_tokens = 1
+        self.project = MLP(pooled_dim, hidden=2 * text_dim, out=text_dim)
         self.apply(init_weights)
 
     def forward(self, tokens, pooled):
-        grid = rearrange(tokens, "b (y x) d -> b y x d", y=self.rows)
-        grid = F.pad(grid, (0, 0, 0, self.columns % 2, 0, self.rows % 2))
-        squares = rearrange(grid, "b (y i) (x j) d -> b (y x) (i j d)", i=2, j=2)
-        return self.project(squares)  # (b, n / 4, 4 vision_dim) -> (b, n / 4, text_dim)
+        return self.project(pooled)[:, None]  # (b, pooled_dim) -> (b, 1, text_dim)
 
 
-class QFormer(nn.Module):
-    """Learned queries read the picture; BLIP-2, Li et al. (2023).
+# ---------------------------------------------------------------- learned queries
+
+
+class LearnedQueries(nn.Module):
+    """Learned queries read the picture, block after block: what Q-Former and resampler share.
 
     The queries start as the position codes of points spread over the picture, and queries and keys
     start with the same matrix, so that at first each query reads around its own point (compare the
-    anchor points of DETR's successors).
+    anchor points of DETR's successors). A subclass says how a block reads, and by which attention.
     """
 
-    def __init__(self, *, vision_dim, text_dim, num_patches, num_queries=32, depth=2):
+    def __init__(self, blocks, vision_dim, text_dim, num_patches, image_tokens):
         super().__init__()
-        self.num_tokens = num_queries
-        # Heads about 32 wide.
-        heads = next(h for h in range(max(text_dim // 32, 1), 0, -1) if text_dim % h == 0)
+        self.num_tokens = image_tokens
         self.in_proj = nn.Linear(vision_dim, text_dim)
-        self.blocks = nn.ModuleList(
-            Block(text_dim, heads, context_dim=text_dim) for _ in range(depth)
-        )
+        self.blocks = nn.ModuleList(blocks)
         self.norm, self.out_proj = nn.LayerNorm(text_dim), nn.Linear(text_dim, text_dim)
         self.apply(init_weights)
-        self.query_tokens = nn.Parameter(sincos_2d(r2_sequence(num_queries), text_dim))
+        self.query_tokens = nn.Parameter(sincos_2d(r2_sequence(image_tokens), text_dim))
         pos_embed = sincos_2d(patch_centers(num_patches), text_dim)
         self.register_buffer("pos_embed", pos_embed, persistent=False)
         for block in self.blocks:
-            block.cross.key_value.weight.data[:text_dim] = block.cross.query.weight.data
+            attention = self.reading(block)
+            attention.key_value.weight.data[:text_dim] = attention.query.weight.data
 
     def forward(self, tokens, pooled):
         context = self.in_proj(tokens) + self.pos_embed  # (b, n, vision_dim) -> (b, n, text_dim)
         x = self.query_tokens.expand(len(tokens), -1, -1)  # (b, queries, text_dim)
         for block in self.blocks:
-            x = block(x, context)
+            x = self.read(block, x, context)
         return self.out_proj(self.norm(x))  # (b, queries, text_dim)
+
+
+class QFormer(LearnedQueries):
+    """Queries look at each other, then at the picture; BLIP-2, Li et al. (2023)."""
+
+    def __init__(self, *, vision_dim, text_dim, num_patches, image_tokens=32, depth=2):
+        heads = heads_of(text_dim)
+        blocks = (Block(text_dim, heads, context_dim=text_dim) for _ in range(depth))
+        super().__init__(blocks, vision_dim, text_dim, num_patches, image_tokens)
+
+    def reading(self, block):
+        return block.cross
+
+    def read(self, block, x, context):
+        return block(x, context)
 
     def read_with_words(self, tokens, words, mask, word_mlps):
         """Queries and words (b, t, text_dim) in one self-attention, whose mask (b, 1, n + t, n + t)
@@ -115,6 +122,37 @@ class QFormer(nn.Module):
             queries = queries + block.mlp(block.norm_mlp(queries))
             words = words + word_mlp(words)
         return self.norm(queries), words
+
+
+class Resampler(LearnedQueries):
+    """Queries look at the picture and each other at once: the Perceiver resampler of Flamingo,
+    Alayrac et al. (2022), from Perceiver, Jaegle et al. (2021)."""
+
+    def __init__(self, *, vision_dim, text_dim, num_patches, image_tokens=32, depth=2):
+        blocks = (Block(text_dim, heads_of(text_dim)) for _ in range(depth))
+        super().__init__(blocks, vision_dim, text_dim, num_patches, image_tokens)
+
+    def reading(self, block):
+        return block.attention
+
+    def read(self, block, x, context):
+        """One attention of all over all, of which the queries' rows alone are computed."""
+        queries = torch.arange(self.num_tokens, device=x.device).expand(len(x), -1)
+        return block(torch.cat([x, context], dim=1), keep=queries)
+
+
+def heads_of(width):
+    """How many heads: so many that they are about 32 wide."""
+    return next(h for h in range(max(width // 32, 1), 0, -1) if width % h == 0)
+
+
+def r2_sequence(n):
+    """n points that cover the unit square evenly, (n, 2): Roberts' R2 sequence (2018)."""
+    k = torch.arange(1, n + 1)[:, None]
+    return (0.5 + k * torch.tensor([0.7548776662466927, 0.5698402909980532])) % 1
+
+
+# ---------------------------------------------------------------- words
 
 
 class LabelBottleneck(nn.Module):
@@ -148,16 +186,14 @@ class LabelBottleneck(nn.Module):
         return F.binary_cross_entropy_with_logits(self.logits.float(), is_there.float())
 
 
-def r2_sequence(n):
-    """n points that cover the unit square evenly, (n, 2): Roberts' R2 sequence (2018)."""
-    k = torch.arange(1, n + 1)[:, None]
-    return (0.5 + k * torch.tensor([0.7548776662466927, 0.5698402909980532])) % 1
-
-
 PROJECTORS = {
     "linear": LinearProjector,
     "mlp": MLPProjector,
+    "pooled": PooledProjector,
     "pixelshuffle": PixelShuffle,
+    "avgpool": AveragePool,
+    "cabstractor": CAbstractor,
+    "resampler": Resampler,
     "qformer": QFormer,
     "label": LabelBottleneck,
 }

@@ -57,6 +57,13 @@ def test_a_setting_that_an_older_cell_does_not_know_has_its_default(tmp_path):
     assert found(tmp_path, [content], train_clip.Config(captions=1), "train_clip", "") == []
 
 
+def test_a_setting_that_an_older_cell_calls_by_its_older_name_is_compared(tmp_path):
+    content = cell(dataclasses.replace(VLM, image_tokens=4))
+    content["config"]["num_queries"] = content["config"].pop("image_tokens")
+    assert found(tmp_path, [content], VLM) == []
+    assert len(found(tmp_path, [content], dataclasses.replace(VLM, image_tokens=4))) == 1
+
+
 def test_the_lines_say_where_a_run_lies():
     references = [cell(vqa=0.90), cell(vqa=0.94), cell(vqa=0.95)]
     [line] = compare_with(references, dict(vqa=proportion([0.91], [0]), other=proportion([1], [0])))

@@ -1,5 +1,7 @@
 """Projectors: the contract of PROJECTORS, the Q-Former's queries, what a label lets through."""
 
+from inspect import signature
+
 import pytest
 import torch
 from helpers import every_parameter_learns, shapes, small_projector
@@ -7,7 +9,7 @@ from torch import nn
 
 from data.tokenizer import FIRST_WORD, PAD
 from tinyvlm.layers import patch_centers
-from tinyvlm.projectors import PROJECTORS, PixelShuffle, QFormer, r2_sequence
+from tinyvlm.projectors import PROJECTORS, r2_sequence
 
 pytestmark = pytest.mark.quick
 
@@ -52,7 +54,7 @@ def test_the_same_seed_makes_the_same_weights(name):
 
 
 def test_pixel_shuffle_puts_squares_of_neighbours_side_by_side():
-    projector = PixelShuffle(vision_dim=1, text_dim=8, num_patches=196)
+    projector = PROJECTORS["pixelshuffle"](vision_dim=1, text_dim=8, num_patches=196)
     projector.project = nn.Identity()
     squares = projector(torch.arange(196.0)[None, :, None], None)[0]  # (49, 4)
     assert projector.num_tokens == 49 and squares[0].tolist() == [0, 1, 14, 15]
@@ -60,25 +62,83 @@ def test_pixel_shuffle_puts_squares_of_neighbours_side_by_side():
     assert torch.equal(squares.flatten().sort().values, torch.arange(196.0))
 
 
-# ---------------------------------------------------------------- Q-Former
+# ---------------------------------------------------------------- grids
 
 
-def test_a_qformer_with_one_query_and_with_the_default():
+def test_an_average_pool_is_the_mean_of_each_cell():
+    projector = PROJECTORS["avgpool"](vision_dim=1, text_dim=8, num_patches=196, image_tokens=49)
+    projector.project = nn.Identity()
+    means = projector(torch.arange(196.0)[None, :, None], None)[0, :, 0]
+    assert torch.allclose(means[[0, 1, 48]], torch.tensor([7.5, 9.5, 187.5]))
+    assert torch.isclose(means.mean(), torch.tensor(97.5))
+
+
+@pytest.mark.parametrize("name", ["avgpool", "cabstractor"])
+def test_image_tokens_of_a_grid_lie_where_their_patches_do(name):
+    """A change in the top right corner reaches the top right token far more than the bottom left."""
+    torch.manual_seed(0)
+    projector = PROJECTORS[name](vision_dim=24, text_dim=32, num_patches=196, image_tokens=32)
+    tokens, _ = inputs(1)
+    other = tokens.clone()
+    other[0, 12:14] += 3
+    changed = (projector(other, None) - projector(tokens, None)).norm(dim=-1)[0]
+    assert changed[7] > 2 * changed[24:28].max()  # of a grid of 4 x 8
+
+
+def test_a_c_abstractor_reads_the_neighbours_of_a_patch():
+    """Which an average of each cell does not: patches of two cells may change places in it."""
+    torch.manual_seed(0)
+    sizes = dict(vision_dim=24, text_dim=32, num_patches=196, image_tokens=49)
+    (tokens, _), order = inputs(1), torch.arange(196)
+    order[[0, 1]] = order[[1, 0]]  # both in the first cell of 2 x 2
+    for name, is_same in (("avgpool", True), ("cabstractor", False)):
+        projector = PROJECTORS[name](**sizes)
+        one, other = projector(tokens, None), projector(tokens[:, order], None)
+        assert torch.allclose(one, other, atol=1e-5) == is_same
+
+
+# ---------------------------------------------------------------- a free number of image tokens
+
+FREE = [name for name, kind in PROJECTORS.items() if "image_tokens" in signature(kind).parameters]
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_image_tokens_are_as_many_as_asked_for_and_32_by_default(name):
     sizes = dict(vision_dim=24, text_dim=32, num_patches=196)
-    assert QFormer(**sizes).num_tokens == 32
-    assert QFormer(**sizes, num_queries=1)(*inputs(1)).shape == (1, 1, 32)
+    assert PROJECTORS[name](**sizes).num_tokens == 32
+    for n in (1, 7, 32, 196):
+        projector = PROJECTORS[name](**sizes, image_tokens=n)
+        assert projector.num_tokens == n and projector(*inputs(1)).shape == (1, n, 32)
+    assert set(FREE) == {"avgpool", "cabstractor", "resampler", "qformer"}
 
 
-def test_at_first_each_query_reads_around_its_own_point():
+# ---------------------------------------------------------------- learned queries
+
+
+@pytest.mark.parametrize("name", ["qformer", "resampler"])
+def test_at_first_each_query_reads_around_its_own_point(name):
     """With nothing to see, the keys are the patches' positions, as the queries are their own."""
     torch.manual_seed(0)
-    projector = QFormer(vision_dim=24, text_dim=64, num_patches=196, num_queries=16)
-    cross = projector.blocks[0].cross
-    q = cross.query(projector.query_tokens)
-    k = cross.key_value(projector.pos_embed)[:, :64]
+    sizes = dict(vision_dim=24, text_dim=64, num_patches=196)
+    projector = PROJECTORS[name](**sizes, image_tokens=16)
+    attention = projector.reading(projector.blocks[0])
+    q = attention.query(projector.query_tokens)
+    k = attention.key_value(projector.pos_embed)[:, :64]
     nearest = patch_centers(196)[(q @ k.T).argmax(1)]
     distance = (nearest - r2_sequence(16)).norm(dim=1)
     assert distance.median() < 2 / 14
+
+
+def test_a_resampler_reads_tokens_and_queries_in_one_attention():
+    projector = small("resampler")
+    block, (tokens, _) = projector.blocks[0], inputs(2)
+    x, context = projector.query_tokens.expand(2, -1, -1), projector.in_proj(tokens)
+    every = torch.cat([block.norm_attention(x), block.norm_attention(context)], 1)
+    y = x + block.attention(block.norm_attention(x), every)
+    y = y + block.mlp(block.norm_mlp(y))
+    assert torch.allclose(projector.read(block, x, context), y, atol=1e-5)
+    # Nobody but the queries is computed, and it has no cross-attention.
+    assert y.shape == (2, projector.num_tokens, 32) and not hasattr(block, "cross")
 
 
 def test_the_points_of_the_queries_cover_the_picture():

@@ -158,3 +158,11 @@ def test_a_resnet_block_reads_the_neighbours_and_no_other_patch():
     other[..., 7, 7] += 1
     changed = (block(other) != block(x)).any(1)[0]
     assert changed[5:10, 5:10].all() and changed.sum() == 25
+
+
+def test_blocks_may_be_trained_on_patches_that_are_not():
+    """Without the copy in BasicBlock, this ends the process."""
+    encoder = begun(small("resnet"))
+    encoder.patch_embed.requires_grad_(False)
+    encoder(pictures(2, 56))[0].square().sum().backward()
+    assert encoder.blocks[0].norm1.weight.grad.any()

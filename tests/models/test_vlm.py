@@ -45,19 +45,6 @@ class Patches(nn.Module):
         return tokens, self.pool(tokens.mean(1))
 
 
-class PooledProjector(nn.Module):
-    """One image token, made of the pooled vector alone."""
-
-    num_tokens = 1
-
-    def __init__(self, *, vision_dim, text_dim, num_patches, pooled_dim):
-        super().__init__()
-        self.project = nn.Linear(pooled_dim, text_dim)
-
-    def forward(self, tokens, pooled):
-        return self.project(pooled)[:, None]
-
-
 def widened(batch, columns):
     """The batch with so many columns of padding more."""
     wide = {
@@ -446,14 +433,14 @@ def test_one_batch_can_be_learned_by_heart_and_the_picture_matters():
 
 
 @pytest.mark.parametrize("num_tokens", [50, 49])
-@pytest.mark.parametrize("projector", [*PROJECTORS, PooledProjector])
+@pytest.mark.parametrize("projector", PROJECTORS)
 def test_an_encoder_with_another_number_of_tokens_and_a_wider_pooled_vector(projector, num_tokens):
     model = small_vlm(projector, vision=Patches(num_tokens))
     batch = small_vqa_batch(2)
     losses, aux_loss = model(batch)
     assert losses.shape == batch.labels.shape
     silent = every_parameter_learns(model, losses.sum() + aux_loss)
-    uses_pooled = projector is PooledProjector
+    uses_pooled = projector == "pooled"
     assert silent == [] if uses_pooled else silent == ["vision.pool.weight", "vision.pool.bias"]
     with torch.no_grad():
         image_embeds, image_mask = model.eval().encode_image(batch.pixels)
@@ -465,7 +452,7 @@ def test_an_encoder_with_another_number_of_tokens_and_a_wider_pooled_vector(proj
 
 
 def test_a_projector_may_use_the_pooled_vector_alone():
-    model, batch = small_vlm(PooledProjector, vision=Patches(49)).eval(), small_vqa_batch(2)
+    model, batch = small_vlm("pooled", vision=Patches(49)).eval(), small_vqa_batch(2)
     before = losses_of(model, batch)
     model.vision.pool.bias.data += 1
     seeing = (batch.labels != IGNORE) & ~batch.blind

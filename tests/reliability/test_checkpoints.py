@@ -322,12 +322,18 @@ def test_older_names_of_variants_are_understood(clip_folder, tmp_path):
     assert config.loss == "masked_clip"
 
 
+def test_older_names_of_settings_are_understood(vlm_folder, tmp_path):
+    older = with_config(vlm_folder, tmp_path, image_tokens=None, num_queries=4)
+    model, config, _ = train_vlm.load_model(load_checkpoint(older), older, torch.device("cpu"))
+    assert config.image_tokens == model.projector.num_tokens == 4
+
+
 # ---------------------------------------------------------------- through the scripts
 
 
 def test_scripts_refuse_what_does_not_fit_and_touch_nothing(clip_folder, vlm_folder, tmp_path):
     clip_words = ["train_clip.py", "--resume", *flags(**CLIP_ARGS)]
-    vlm_words = ["train_vlm.py", *flags(**VLM_ARGS, num_queries=4)]
+    vlm_words = ["train_vlm.py", *flags(**VLM_ARGS, image_tokens=4)]
     for words, named in (
         ([*clip_words, "--out", clip_folder, "--text-dim", "32"], "text_dim 16 then, 32 now"),
         ([*clip_words, "--out", vlm_folder], "vlm model"),
@@ -347,5 +353,5 @@ def test_scripts_refuse_what_does_not_fit_and_touch_nothing(clip_folder, vlm_fol
 
 def test_a_resumed_vlm_needs_its_clip_no_more(clip_folder, vlm_folder):
     words = ["train_vlm.py", "--resume", "--out", vlm_folder, "--clip", "gone"]
-    code, stdout, stderr = in_process(*words, *flags(**VLM_ARGS, num_queries=4))
+    code, stdout, stderr = in_process(*words, *flags(**VLM_ARGS, image_tokens=4))
     assert (code, stderr) == (0, "") and "nothing to do" in stdout

@@ -68,7 +68,7 @@ def test_two_processes_train_a_vlm_as_one_does_and_have_nothing_to_do_then(
     clip_folder, vlm_folder, tmp_path
 ):
     out = tmp_path / "run"
-    settings = VLM_ARGS | dict(num_queries=4, clip=clip_folder, eval_every=6, out=out)
+    settings = VLM_ARGS | dict(image_tokens=4, clip=clip_folder, eval_every=6, out=out)
     run_two(tmp_path, "train_vlm.py", *flags(**settings))
     check_equal_losses(vlm_folder, out, steps=6)
     assert (out / "metrics.json").exists() and load_checkpoint(out)["step"] == 6

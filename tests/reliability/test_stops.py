@@ -41,7 +41,7 @@ def task(request, clip_folder, vlm_folder):
     """A script, its settings, and the folder of its uninterrupted run."""
     if request.param == "train_clip":
         return train_clip, CLIP_ARGS, clip_folder
-    return train_vlm, VLM_ARGS | dict(num_queries=4, clip=str(clip_folder)), vlm_folder
+    return train_vlm, VLM_ARGS | dict(image_tokens=4, clip=str(clip_folder)), vlm_folder
 
 
 # ---------------------------------------------------------------- the same bytes

@@ -24,6 +24,7 @@ from tinyvlm.training.config import (
     refuse_unused,
     run_script,
     validate_config,
+    with_recipe,
 )
 
 pytestmark = pytest.mark.quick
@@ -62,9 +63,10 @@ def test_every_kind_of_setting_has_its_type():
 
 def test_an_alias_is_understood():
     assert parsed("--width", "8").wide_steps == 8
-    assert parse(train_vlm.Config, ["--queries", "8"], "").num_queries == 8
-    assert parse(train_vlm.Config, ["--num-queries", "8"], "").num_queries == 8
+    assert parse(train_vlm.Config, ["--queries", "8"], "").image_tokens == 8
+    assert parse(train_vlm.Config, ["--num-queries", "8"], "").image_tokens == 8
     assert parse(train_vlm.Config, ["--questions", "8", "--blind", "2"], "").num_blind == 2
+    assert with_recipe(train_vlm.Config, dict(num_queries=8)).image_tokens == 8
     assert parse(train_clip.Config, ["--dim", "32"], "").encoder_dim == 32
     assert parse(train_clip.Config, ["--world", "shapes-zipf"], "").dataset == "shapes-zipf"
 

@@ -19,7 +19,7 @@ def brief(monkeypatch):
 
 
 def train(out, **settings):
-    own = dict(projector="qformer", num_queries=4, out=str(out))
+    own = dict(projector="qformer", image_tokens=4, out=str(out))
     return train_vlm.main(train_vlm.Config(**VLM_ARGS | RANDOM | own | STAGES | settings))
 
 
@@ -125,7 +125,7 @@ def test_one_objective_alone_trains_and_leaves_the_others_heads(tmp_path):
 @pytest.mark.parametrize(
     "settings, named",
     [
-        (dict(projector="mlp", num_queries=32), "--projector mlp reads no words, .* from qformer"),
+        (dict(projector="mlp", image_tokens=32), "--projector mlp reads no words, .* from qformer"),
         (dict(represent="itc,itn"), "--represent names 'itn'; choose from itc, itm, itg"),
         (dict(represent=""), "--represent names ''"),
         (dict(train_represent="text.*,projektor.*"), "'projektor.*' matches no parameter"),

@@ -203,7 +203,7 @@ def test_an_encoder_of_another_data_set_is_noted_and_of_other_pairs_refused(clip
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_a_decoder_is_the_same_for_any_number_of_image_tokens(decoder):
     settings = dict(projector="qformer", decoder=decoder, **RANDOM)
-    one, other = (fresh(num_queries=n, **settings)[0].decoder.state_dict() for n in (4, 9))
+    one, other = (fresh(image_tokens=n, **settings)[0].decoder.state_dict() for n in (4, 9))
     assert same_weights(one, other)
 
 

@@ -100,8 +100,8 @@ def grad_x_input(model, tokenizer, pixels, asked, predictions):
     """Where the first word of each answer came from: (b, rows, columns), at most 1.
 
     |gradient x token| of the word's log-probability for each patch token of the encoder: unlike
-    attention maps it reads alike through every projector. Shrikumar et al., "Not just a black box"
-    (2016).
+    attention maps it reads alike through every projector that reads these tokens. Shrikumar et
+    al., "Not just a black box" (2016).
     """
     tokens, pooled = model.encode_patches(pixels)
     tokens = tokens.detach().requires_grad_()

@@ -7,6 +7,7 @@ are those of a run, but for the seed.
 import dataclasses
 from pathlib import Path
 
+from tinyvlm.training.config import in_todays_names
 from tinyvlm.training.files import read_json
 from tinyvlm.training.loop import MAY_DIFFER
 
@@ -32,7 +33,7 @@ def find_references(config, script, decoder="", folder=None):
 def is_same_recipe(config, decoder, content):
     ours, needs = dataclasses.asdict(config), content["needs"]
     defaults = {field.name: field.default for field in dataclasses.fields(config)}
-    theirs = defaults | content["config"]
+    theirs = defaults | in_todays_names(content["config"], type(config))
     if decoder:
         language = needs["decoder"]["settings"] if "decoder" in needs else theirs
         if language.get("decoder", defaults["decoder"]) != decoder:

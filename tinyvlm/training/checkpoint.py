@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from tinyvlm.training.config import UserError, validate_config
+from tinyvlm.training.config import UserError, in_todays_names, validate_config
 from tinyvlm.training.files import is_folder, write_atomically
 
 FORMAT = 3  # of a checkpoint
@@ -188,7 +188,7 @@ def config_from(config_class, values, path):
     code does not know.
     """
     fields = {field.name: field.default for field in dataclasses.fields(config_class)}
-    values = {today_of(name, config_class): value for name, value in values.items()}
+    values = in_todays_names(values, config_class)
     unknown = sorted(set(values) - set(fields))
     if unknown:
         hint = "use that version, or train it again"
@@ -197,15 +197,6 @@ def config_from(config_class, values, path):
     for name in sorted(set(fields) - set(values)):
         print(f"note: {path} is older than the setting {name}, taken as {fields[name]!r}")
     return validate_config(config_class(**values))
-
-
-def today_of(name, config_class):
-    """What a setting is called today: a flag's alias was its name once."""
-    fields = dataclasses.fields(config_class)
-    if name in [field.name for field in fields]:
-        return name
-    alias = "--" + name.replace("_", "-")
-    return next((field.name for field in fields if field.metadata["alias"] == alias), name)
 
 
 def differences(config, saved, path, may_differ):

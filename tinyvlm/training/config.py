@@ -30,16 +30,16 @@ class Stopped(Exception):
 
 
 def option(
-    default, help, *, min=None, max=None, choices=None, alias=None, renamed=None, positional=False
+    default, help, *, min=None, max=None, choices=None, alias="", renamed=None, positional=False
 ):
     """A dataclass field with its help text, bounds (inclusive) and choices.
 
-    alias: an older name of the flag, still understood. renamed: {older value: today's}. positional:
-    it has no flag, its value stands alone.
+    alias: older names of the flag, by spaces, still understood. renamed: {older value: today's}.
+    positional: it has no flag, its value stands alone.
     """
     metadata = dict(help=help, min=min, max=max, choices=choices, positional=positional)
     return dataclasses.field(
-        default=default, metadata=metadata | dict(alias=alias, renamed=renamed)
+        default=default, metadata=metadata | dict(alias=alias.split(), renamed=renamed)
     )
 
 
@@ -74,8 +74,18 @@ def parse_settings(config_class, arguments, description=""):
 def with_recipe(config_class, given):
     """A config of the settings {name: value} that are given, and for the others the values of the
     recipe that they name, or the defaults. (A class that has recipes says so in RECIPES.)"""
-    recipes = getattr(config_class, "RECIPES", {})
+    recipes, given = getattr(config_class, "RECIPES", {}), in_todays_names(given, config_class)
     return config_class(**recipes.get(given.get("recipe"), {}) | given)
+
+
+def in_todays_names(settings, config_class):
+    """Settings {name: value}, called as today: a flag's alias was its name once."""
+    today = {
+        alias.removeprefix("--").replace("-", "_"): field.name
+        for field in dataclasses.fields(config_class)
+        for alias in field.metadata["alias"]
+    }
+    return {today.get(name, name): value for name, value in settings.items()}
 
 
 def add_argument(parser, field):
@@ -84,7 +94,7 @@ def add_argument(parser, field):
     text = meta["help"] + (f": {', '.join(map(str, meta['choices']))}" if meta["choices"] else "")
     default = field.default if field.default not in ("", ()) else "none"
     text = f"{text} (default: {default})".replace("%", "%%")
-    flags = [flag_of(field)] + [meta["alias"]] * bool(meta["alias"])
+    flags = [flag_of(field)] + meta["alias"]
     common = dict(default=argparse.SUPPRESS, help=text)  # what is not given is not there
     if meta["positional"]:
         parser.add_argument(field.name, nargs="?", metavar=name, **common)
@@ -125,7 +135,7 @@ def flags_of(config_class):
     flags = []
     for field in dataclasses.fields(config_class):
         if not field.metadata["positional"]:
-            flags += [flag_of(field)] + [field.metadata["alias"]] * bool(field.metadata["alias"])
+            flags += [flag_of(field)] + field.metadata["alias"]
             flags += [flag_of(field).replace("--", "--no-", 1)] * (field.type is bool)
     return flags
 
