@@ -75,7 +75,7 @@ def test_an_average_pool_is_the_mean_of_each_cell():
 
 @pytest.mark.parametrize("name", ["avgpool", "cabstractor"])
 def test_image_tokens_of_a_grid_lie_where_their_patches_do(name):
-    """A change in the top right corner reaches the top right token far more than the bottom left."""
+    """A change in the top right corner reaches that corner far more than the bottom left one."""
     torch.manual_seed(0)
     projector = PROJECTORS[name](vision_dim=24, text_dim=32, num_patches=196, image_tokens=32)
     tokens, _ = inputs(1)
