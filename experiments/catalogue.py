@@ -109,7 +109,7 @@ EXPERIMENTS = (
         source="Honeybee, Cha et al. 2023, and DeCo, Yao et al. 2024: more visual tokens are"
         " better",
         script="train_vlm",
-        arms={f"{n} queries": dict(num_queries=n) for n in (1, 4, 16, 32, 64)},
+        arms={f"{n} queries": dict(image_tokens=n) for n in (1, 4, 16, 32, 64)},
         claims=(
             Claim("4 queries", ">", "1 queries"),
             Claim("16 queries", ">", "4 queries"),
@@ -259,5 +259,53 @@ EXPERIMENTS = (
         metric="group_attributes",
         smallest=0.05,
         shown=("r_at_1", "zero_shot", "pair_accuracy"),
+    ),
+    Experiment(
+        name="patches",
+        question="Does a language model need to see patches?",
+        source="the usual argument for patch tokens over one pooled vector",
+        script="train_vlm",
+        arms=dict(patches=dict(projector="mlp"), pooled=dict(projector="pooled")),
+        claims=(Claim("patches", ">", "pooled"),),
+        metric="vqa",
+        smallest=0.02,
+        shown=ANSWERS,
+    ),
+    Experiment(
+        name="resamplers",
+        question="Do resamplers lose the places of things?",
+        source="Honeybee, Cha et al. 2023: a C-Abstractor is better than a resampler where places"
+        " count; DeCo, Yao et al. 2024: average pooling is better than a Q-Former",
+        script="train_vlm",
+        arms={
+            name: dict(projector=name, image_tokens=49)
+            for name in ("qformer", "resampler", "avgpool", "cabstractor")
+        },
+        claims=(
+            Claim("cabstractor", ">", "resampler"),
+            Claim("avgpool", ">", "qformer"),
+        ),
+        metric="vqa_relation",
+        smallest=0.02,
+        shown=("vqa", "vqa_count", "fact_f1"),
+    ),
+    Experiment(
+        name="decoder",
+        question="Is the block of LLaMA better than that of GPT?",
+        source="LLaMA, Touvron et al. 2023, takes RMSNorm, rotary positions and SwiGLU; nanochat's"
+        " log: ReLU^2 is ahead of SwiGLU",
+        script="train_vlm",
+        arms={
+            name: dict(decoder=name)
+            for name in ("gpt", "gpt-relu2", "llama", "llama-relu2", "llama-2d")
+        },
+        claims=(
+            Claim("llama", ">", "gpt"),
+            Claim("llama-relu2", ">", "llama"),
+            Claim("gpt-relu2", ">", "gpt"),
+            Claim("llama-2d", ">", "llama"),
+        ),
+        metric="vqa",
+        shown=ANSWERS,
     ),
 )
