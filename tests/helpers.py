@@ -147,6 +147,12 @@ def small_vqa_batch(n, **settings):
     return data.vqa_batch("train", unasked[:n])
 
 
+def small_encoder(name, **sizes):
+    """A vision encoder with those of these sizes that it asks for."""
+    kind = VISION_ENCODERS[name]
+    return kind(**kwargs_for(kind, None, {}, **dict(dim=16, depth=1, heads=1) | sizes))
+
+
 def small_clip(seed=0):
     torch.manual_seed(seed)
     vision = begun(VISION_ENCODERS["stem"](dim=32, depth=1, heads=1))

@@ -5,8 +5,8 @@ import inspect
 import pytest
 import torch
 from helpers import begun, every_parameter_learns
+from helpers import small_encoder as small
 
-from tinyvlm.training.config import kwargs_for
 from tinyvlm.vision import GRID, REGISTERS, VISION_ENCODERS, normalize_pixels
 
 pytestmark = pytest.mark.quick
@@ -14,12 +14,6 @@ pytestmark = pytest.mark.quick
 
 def pictures(b, size):
     return torch.randint(0, 256, (b, 3, size, size), dtype=torch.uint8)
-
-
-def small(name, **sizes):
-    """The encoder with those of these sizes that it asks for."""
-    kind = VISION_ENCODERS[name]
-    return kind(**kwargs_for(kind, None, {}, **dict(dim=16, depth=1, heads=1) | sizes))
 
 
 @pytest.mark.parametrize("size", [56, 112])

@@ -6,11 +6,12 @@ import re
 import numpy as np
 import pytest
 import torch
-from helpers import losses_of, small_clip, small_vlm, small_vqa_batch
+from helpers import losses_of, small_clip, small_encoder, small_vlm, small_vqa_batch
 from torch import nn
 
 from data.batch import IGNORE
 from tinyvlm.clip import CLIP
+from tinyvlm.decoders import DECODERS
 from tinyvlm.layers import Head
 from tinyvlm.projectors import PROJECTORS
 from tinyvlm.text import TEXT_ENCODERS
@@ -57,11 +58,13 @@ def names_of(model, parameters):
 
 def models():
     yield "zoo", Zoo()
-    for name, kind in VISION_ENCODERS.items():
+    for name in VISION_ENCODERS:
         text = TEXT_ENCODERS["causal"](vocab_size=300, dim=16, depth=1, heads=1)
-        yield name, CLIP(kind(dim=16, depth=1), text, embed_dim=8)
+        yield name, CLIP(small_encoder(name), text, embed_dim=8)
     for name in PROJECTORS:
         yield name, small_vlm(name)
+    for name in DECODERS:
+        yield name, small_vlm(decoder=name)
 
 
 MODELS = dict(models())
@@ -91,10 +94,12 @@ def test_every_trained_parameter_is_in_exactly_one_group_of_the_optimizers(name)
 @pytest.mark.parametrize("name", MODELS)
 def test_norms_biases_embeddings_tokens_and_temperature_do_not_decay(name):
     model = MODELS[name]
-    free = [p for m in model.modules() if isinstance(m, nn.LayerNorm) for p in m.parameters()]
+    norms = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
+    free = [p for m in model.modules() if isinstance(m, norms) for p in m.parameters()]
     free += [m.weight for m in model.modules() if isinstance(m, nn.Embedding)]
     free += [p for n, p in model.named_parameters() if n.endswith("bias")]
-    free += [p for n, p in model.named_parameters() if n.endswith(("logit_scale", "query_tokens"))]
+    bare = ("logit_scale", "query_tokens", "registers", "class_token", "vision.pos_embed")
+    free += [p for n, p in model.named_parameters() if n.endswith(bare)]
     optimizers = optim.configure_optimizers(model, 1e-3, 1e-2, 0.1)
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
@@ -128,7 +133,8 @@ def test_heads_learn_with_adamw_and_what_lies_inside_with_muon():
 def test_all_projectors_have_the_same_optimizer(name):
     projector = small_vlm(name).projector
     muon = optim.param_groups(projector)["muon"]
-    matrices = [m.weight for m in projector.modules() if isinstance(m, nn.Linear)]
+    kinds = (nn.Linear, nn.Conv2d)
+    matrices = [m.weight for m in projector.modules() if isinstance(m, kinds)]
     assert {id(p) for p in muon} == {id(p) for p in matrices}
 
 
