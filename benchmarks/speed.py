@@ -89,13 +89,13 @@ def print_arms(device):
         default = make_step(device)
         for name, arm in arms.items():
             # A class token is read where tokens are not widened.
-            own = dict(pool_dim=0) if getattr(arm, "has_class_token", False) else {}
-            step = make_step(device, **{setting: name}, **own)
-            beside = seconds_of(step.work) / seconds_of(default.work)
+            pooling = dict(pool_dim=0) if getattr(arm, "has_class_token", False) else {}
+            step = make_step(device, **{setting: name}, **pooling)
+            own_seconds, seconds = seconds_in_turn(step.work, default.work)
             module = step.model.get_submodule(part)
             parameters = sum(p.numel() for p in module.parameters())
             cells = [box, name, getattr(module, "num_tokens", ""), f"{parameters:,}"]
-            cells += [f"{flops_of(step.work) / 1e9:.1f}", f"{beside:.2f}"]
+            cells += [f"{flops_of(step.work) / 1e9:.1f}", f"{own_seconds / seconds:.2f}"]
             print("| " + " | ".join(map(str, cells)) + " |", flush=True)
 
 
@@ -110,6 +110,11 @@ def seconds_of(work, repeats=5):
         synchronize()
         times.append(time.perf_counter() - t0)
     return float(np.median(times))
+
+
+def seconds_in_turn(*works, rounds=4):
+    """The least time of one call of each: whatever else runs here slows now one, now another."""
+    return np.min([[seconds_of(work, 1) for work in works] for _ in range(rounds)], axis=0)
 
 
 def synchronize():
