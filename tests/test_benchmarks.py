@@ -29,6 +29,7 @@ def speed(monkeypatch):
 def brief(speed, monkeypatch):
     """The benchmark, every step done once and not timed."""
     monkeypatch.setattr(speed, "seconds_of", lambda work, repeats=5: work() is None or 1.0)
+    monkeypatch.setattr(speed, "seconds_in_turn", lambda *works: [work() or 1.0 for work in works])
     monkeypatch.setattr(speed, "peak", lambda device: 1.0)
     return speed
 
@@ -57,3 +58,9 @@ def test_each_arm_of_each_dictionary_has_a_line_with_its_costs(brief, monkeypatc
     assert costs["projector", "qformer"][0] == "32" and costs["vision encoder", "vit"][0] == "196"
     bag, causal = (int(costs["text encoder", n][1].replace(",", "")) for n in ("bag", "causal"))
     assert bag < causal
+
+
+def test_two_steps_in_turn_have_the_least_time_of_each(speed, monkeypatch):
+    times = iter([3.0, 5.0, 2.0, 9.0, 4.0, 4.0, 7.0, 8.0])
+    monkeypatch.setattr(speed, "seconds_of", lambda work, repeats: next(times))
+    assert speed.seconds_in_turn("one", "other").tolist() == [2.0, 4.0]
