@@ -31,7 +31,7 @@ from tinyvlm.text import TEXT_ENCODERS  # noqa: E402
 from tinyvlm.training.config import option, run_script  # noqa: E402
 from tinyvlm.training.distributed import autocast, pick_device  # noqa: E402
 from tinyvlm.training.optim import backward_and_step, configure_optimizers  # noqa: E402
-from tinyvlm.training.settings import encoder_of  # noqa: E402
+from tinyvlm.training.settings import encoder_of, open_dataset  # noqa: E402
 from tinyvlm.vision import VISION_ENCODERS  # noqa: E402
 
 
@@ -152,7 +152,8 @@ def flops_of(work):
 def clip_step(device, **settings):
     """A Step of train_clip.py."""
     config = train_clip.Config(**settings)
-    data, indices = DATASETS["shapes"](device=device), np.arange(config.batch_size)
+    data = open_dataset(config, config.image_size, device)
+    indices = np.arange(config.batch_size)
     model = train_clip.build_model(config, data.tokenizer).to(device)
     optimizers = configure_optimizers(model, config.lr, config.muon_lr, config.weight_decay)
     batch = data.caption_batch("train", indices)
@@ -171,7 +172,8 @@ def vlm_step(device, **settings):
     """A Step of the last stage of train_vlm.py: everything is trained."""
     config = train_vlm.Config(**settings)
     encoder = encoder_of(config)  # the default's
-    data, indices = DATASETS["shapes"](device=device), np.arange(config.batch_size)
+    data = open_dataset(config, encoder["image_size"], device)
+    indices = np.arange(config.batch_size)
     model = train_vlm.build_model(config, encoder, config.decoder, data).to(device)
     optimizers = configure_optimizers(model, config.lr, config.muon_lr, config.weight_decay)
     batch = data.vqa_batch("train", indices)
