@@ -129,7 +129,9 @@ def show_catalogue(experiments, config):
         print(f"    arms: {', '.join(experiment.arms)}")
         found[experiment.name] = findings_of(experiment, arms)
         for finding in found[experiment.name]:
-            print(f"    {finding.claim}: {finding.verdict} ({len(finding.seeds)} seeds)")
+            seeds = ", ".join(map(str, finding.seeds))
+            verdict = f"{finding.verdict} (seed {seeds})" if seeds else "not run"
+            print(f"    {finding.claim}: {verdict}")
     return found
 
 
@@ -222,7 +224,11 @@ def report(experiments, config):
             folder = make_folder(Path(config.out).parent / PICTURES if is_ours else config.runs)
             draw(experiment, arms, folder / f"{experiment.name}.png")
             known = registered.get(experiment.name)
-            print(section(experiment, arms, found[experiment.name], known, twins))
+            print(section(experiment, arms, findings, known, twins))
+            print(f"{folder}/{experiment.name}.png draws it\n")
+        elif len(experiments) == 1:
+            hint = f"python ablate.py run {experiment.name}"
+            print(f"no claim of {experiment.name} has the cells that it takes; {hint}")
     if experiments == list(EXPERIMENTS):
         text = page(EXPERIMENTS, SCRIPTS, config.cells, registered)
         write_atomically(Path(config.out), text.encode())
