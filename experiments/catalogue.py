@@ -29,12 +29,12 @@ EXPERIMENTS = (
     ),
     Experiment(
         name="blind",
-        question="Is a model that sees no picture at chance here?",
+        question="Is a model that sees no picture no better than chance here?",
         source="VQA v2, Goyal et al. 2017: language only 48.2 % on the unbalanced set, 41.4 %"
         " on the balanced one, far above chance",
         script="train_vlm",
         arms=dict(qformer={}),
-        claims=(Claim("qformer", "<", 0.414), Claim("qformer", "=", 0.357)),
+        claims=(Claim("qformer", "<", 0.387),),  # three points above chance
         metric="vqa_blind",
         smallest=0.03,
         shown=("vqa",),
