@@ -83,9 +83,11 @@ def judge(found, p, smallest):
     verdict = statistics.verdict(
         found["claim"].relation, found["difference"], p, found["p_equivalent"]
     )
+    if len(found["seeds"]) < statistics.MIN_SEEDS:
+        verdict = "INCONCLUSIVE"
     needed = None
     if verdict == "INCONCLUSIVE" and not math.isnan(found["deviation"]):
-        needed = statistics.seeds_needed(found["deviation"], smallest)
+        needed = max(statistics.seeds_needed(found["deviation"], smallest), statistics.MIN_SEEDS)
     return Finding(**found | dict(p=p), verdict=verdict, needed=needed)
 
 

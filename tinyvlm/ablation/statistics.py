@@ -12,6 +12,7 @@ from tinyvlm.evaluation.statistics import percentiles
 
 ALPHA = 0.05
 POWER = 0.8  # the chance to see an effect that is there, where seeds are planned
+MIN_SEEDS = 3  # with fewer nothing is decided
 MAX_SEEDS = 1000  # more are not planned
 
 # ---------------------------------------------------------------- Student's t
