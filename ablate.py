@@ -166,7 +166,7 @@ def make_runner(config):
 
 
 def run(experiments, config):
-    """Run what is missing. UserError of the first cell that failed, once all others are done."""
+    """Run what is missing. RuntimeError that names what failed, once all others are done."""
     if config.jobs > 1:
         return run_on_gpus(config)
     wanted = {}
@@ -176,7 +176,7 @@ def run(experiments, config):
             wanted.setdefault(key, (cell, f"{experiment.name}: {arm}, seed {seed}"))
     keys = list(wanted)[slice(*shard_of(config.shard))]
     names = {key: wanted[key][1] for key in keys}
-    [metric] = {e.metric for e in experiments} if len(experiments) == 1 else [""]
+    metric = experiments[0].metric if len(experiments) == 1 else ""
     failed = make_runner(config).run([wanted[key][0] for key in keys], names, metric)
     if failed:
         lines = "; ".join(f"{name}: {why}" for name, why in failed.items())

@@ -83,9 +83,13 @@ class LearnedQueries(nn.Module):
             attention = self.reading(block)
             attention.key_value.weight.data[:text_dim] = attention.query.weight.data
 
+    def begin(self, tokens):
+        """(b, n, vision_dim) -> context (b, n, text_dim), queries (b, queries, text_dim)."""
+        context = self.in_proj(tokens) + self.pos_embed
+        return context, self.query_tokens.expand(len(tokens), -1, -1)
+
     def forward(self, tokens, pooled):
-        context = self.in_proj(tokens) + self.pos_embed  # (b, n, vision_dim) -> (b, n, text_dim)
-        x = self.query_tokens.expand(len(tokens), -1, -1)  # (b, queries, text_dim)
+        context, x = self.begin(tokens)
         for block in self.blocks:
             x = self.read(block, x, context)
         return self.out_proj(self.norm(x))  # (b, queries, text_dim)
@@ -111,8 +115,7 @@ class QFormer(LearnedQueries):
 
         Words see the picture through the queries alone, and pass an MLP of their own in each block.
         """
-        context = self.in_proj(tokens) + self.pos_embed  # (b, patches, text_dim)
-        queries = self.query_tokens.expand(len(tokens), -1, -1)  # (b, n, text_dim)
+        context, queries = self.begin(tokens)
         sizes = [self.num_tokens, words.shape[1]]
         for block, word_mlp in zip(self.blocks, word_mlps, strict=True):
             x = torch.cat([queries, words], 1)  # (b, n + t, text_dim)

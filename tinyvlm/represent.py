@@ -25,6 +25,7 @@ from data.tokenizer import PAD
 from tinyvlm.decoders import MAX_TEXT_TOKENS
 from tinyvlm.layers import MLP, Head, init_weights
 from tinyvlm.losses import LEFT_OUT, own_against_others
+from tinyvlm.text import words_before
 
 OBJECTIVES = ("itc", "itm", "itg")
 
@@ -53,8 +54,7 @@ class TextSide(nn.Module):
 
     def embed(self, tokens):
         """(b, t) -> (b, t, d)."""
-        previous = F.pad(tokens, (1, 0), value=PAD)[:, :-1]
-        x = self.tok_embed(tokens) + self.prev_embed(previous)
+        x = self.tok_embed(tokens) + self.prev_embed(words_before(tokens))
         return x + self.pos_embed.weight[: tokens.shape[1]]
 
     @torch.no_grad()

@@ -34,8 +34,7 @@ class CausalTextEncoder(nn.Module):
     def forward(self, tokens):
         """ValueError for a row longer than the positions, or one without [EOS]."""
         is_read, t = words_to_end(tokens, self.max_length), tokens.shape[1]
-        previous = F.pad(tokens, (1, 0), value=PAD)[:, :-1]
-        x = self.tok_embed(tokens) + self.prev_embed(previous)  # (b, t, d)
+        x = self.tok_embed(tokens) + self.prev_embed(words_before(tokens))  # (b, t, d)
         x = x + self.pos_embed.weight[:t]
         mask = self.attention_mask(is_read)
         for block in self.blocks:
@@ -77,6 +76,11 @@ class BagOfWords(nn.Module):
         """ValueError as above, so that it reads what the others do."""
         is_read = words_to_end(tokens, self.max_length)
         return self.norm(masked_mean(self.tok_embed(tokens), is_read))  # (b, t, d) -> (b, d)
+
+
+def words_before(tokens):
+    """The token before each of (b, t), [PAD] before the first."""
+    return F.pad(tokens, (1, 0), value=PAD)[:, :-1]
 
 
 def words_to_end(tokens, max_length):

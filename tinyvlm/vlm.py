@@ -8,6 +8,7 @@ from torch import nn
 from data.batch import IGNORE
 from data.tokenizer import BOS, EOS, PAD
 from tinyvlm.layers import patch_centers, sincos_2d
+from tinyvlm.text import words_before
 
 
 class VLM(nn.Module):
@@ -197,7 +198,7 @@ def labelled_words(labels):
 
 def previous_words(input_ids, position_ids):
     """The token before each (b, t) in its text, [PAD] before the first."""
-    return F.pad(input_ids, (1, 0), value=PAD)[:, :-1] * (position_ids > 0)
+    return words_before(input_ids) * (position_ids > 0)
 
 
 def sample_token(logits, temperature, top_k, generator):
