@@ -27,6 +27,7 @@ from tinyvlm.training.files import (
 
 pytestmark = pytest.mark.quick
 REAL = {"train_clip": train_clip, "train_vlm": train_vlm}
+LAB_STEPS = train_vlm.Config.RECIPES["lab"]["steps"]
 CONNECTOR = Experiment(
     name="connector", question="Which one?", source="somebody: 1 -> 2", script="train_vlm",
     arms=dict(linear=dict(projector="linear"), mlp=dict(projector="mlp")),
@@ -118,6 +119,14 @@ def test_a_need_is_what_the_settings_say():
         cell_of("train_clip", dict(threads=1), 0, REAL).key
         != cell_of("train_clip", {}, 0, REAL).key
     )
+
+
+def test_an_arm_that_spells_out_a_default_is_the_default():
+    plain = cell_of("train_vlm", dict(recipe="lab"), 0, REAL)
+    spelt = dict(recipe="lab", steps=LAB_STEPS, decoder="gpt", projector="qformer")
+    assert cell_of("train_vlm", spelt, 0, REAL) == plain
+    of_default_recipe = cell_of("train_vlm", dict(steps=LAB_STEPS), 0, REAL)
+    assert of_default_recipe.settings == dict(steps=LAB_STEPS, seed=0)
 
 
 def test_settings_of_every_cell_of_the_catalogue_are_valid():

@@ -59,8 +59,9 @@ def cell_of(script, settings, seed, scripts):
         if isinstance(value, From)
     }
     own = {name: value for name, value in own.items() if name not in needs}
+    config = with_recipe(scripts[script].Config, own)
+    own = without_defaults(own, config)
     if script == "train_vlm":
-        config = with_recipe(scripts[script].Config, own)
         clip = {name: own[name] for name in OF_THE_WORLD if name in own}
         if config.encoder_init == "clip" and not {"clip", "encoder"} & set(settings):
             needs["clip"] = cell_of("train_clip", clip, seed, scripts)
@@ -69,6 +70,14 @@ def cell_of(script, settings, seed, scripts):
             needs["decoder"] = cell_of(script, language, seed, scripts)
             own.pop("decoder", None)
     return Cell(script, own, needs, settings.get("threads", 0))
+
+
+def without_defaults(settings, config):
+    """The settings without those that say what the config's recipe says: an arm that spells out a
+    default is no other cell than the default."""
+    default = with_recipe(type(config), dict(recipe=config.recipe))
+    told = ("recipe", "seed")
+    return {n: v for n, v in settings.items() if n in told or v != getattr(default, n)}
 
 
 def language_stage(config, settings):

@@ -145,18 +145,22 @@ class Muon(torch.optim.Optimizer):
                 if p.grad is not None:
                     by_shape.setdefault(p.flatten(1).shape, []).append(p)
             for shape, params in by_shape.items():
-                nesterov = torch.stack([self.momentum(p, group["momentum"]) for p in params])
-                directions = zeropower_via_newtonschulz(nesterov.flatten(2))
+                directions = zeropower_via_newtonschulz(self.nesterov(params, group["momentum"]))
                 scale = group["lr"] * max(1, shape[0] / shape[1]) ** 0.5
-                for p, direction in zip(params, directions, strict=True):
-                    p.mul_(1 - group["lr"] * group["weight_decay"])
-                    p.sub_(direction.view_as(p), alpha=scale)
+                if group["weight_decay"]:
+                    torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+                directions = [d.view_as(p) for d, p in zip(directions, params, strict=True)]
+                torch._foreach_add_(params, directions, alpha=-scale)
 
-    def momentum(self, p, momentum):
-        """The gradient with Nesterov's momentum, in the parameter's shape."""
-        velocity = self.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
-        velocity.lerp_(p.grad, 1 - momentum)
-        return p.grad.lerp(velocity, momentum)
+    def nesterov(self, params, momentum):
+        """The gradients of k matrices of one shape with Nesterov's momentum: (k, rows, columns)."""
+        for p in params:
+            if not self.state[p]:
+                self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        velocities = [self.state[p]["momentum_buffer"] for p in params]
+        grads = [p.grad for p in params]
+        torch._foreach_lerp_(velocities, grads, 1 - momentum)
+        return torch.stack(torch._foreach_lerp(grads, velocities, momentum)).flatten(2)
 
 
 def zeropower_via_newtonschulz(g, steps=5):
@@ -170,5 +174,6 @@ def zeropower_via_newtonschulz(g, steps=5):
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(steps):
         a = x @ x.mT
-        x = 3.4445 * x + (2.0315 * a @ a - 4.7750 * a) @ x
+        b = torch.baddbmm(a, a, a, beta=-4.7750, alpha=2.0315)
+        x = torch.baddbmm(x, b, x, beta=3.4445)
     return (x.mT if is_tall else x).to(g.dtype)
