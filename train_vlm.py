@@ -87,7 +87,7 @@ class Config(TrainConfig):
     num_blind: int = option(1, "how many of them without the picture", min=0, alias="--blind")
     lr: float = option(1e-3, "AdamW's learning rate", min=0.0, max=1.0)
     muon_lr: float = option(1e-2, "Muon's learning rate (inner matrices)", min=0.0, max=1.0)
-    warmup: int = option(30, "steps until the full learning rate, in each stage", min=0)
+    warmup: int = option(10, "steps until the full learning rate, in each stage", min=0)
     image_tokens: int = option(
         32, "image tokens, where the projector leaves their number free", min=1, max=196,
         alias="--num-queries --queries",
