@@ -10,10 +10,10 @@ demo: .venv/ready
 	@echo "open runs/vlm-qformer/sample.png"
 
 test: .venv/ready
-	$(PYTHON) -m pytest -q -m "not slow"
+	$(PYTHON) -m pytest -q -n auto --dist loadfile -m "not slow"
 
 quick: .venv/ready
-	$(PYTHON) -m pytest -q -m quick
+	$(PYTHON) -m pytest -q -n auto --dist loadfile -m quick
 
 lint: .venv/ready
 	.venv/bin/ruff format --check .

@@ -58,6 +58,10 @@ class Config(TrainConfig):
         choices=tuple(LOSSES),
         renamed={"plain": "clip", "multi_positive": "masked_clip"},
     )
+    temperature: float = option(
+        0.07, "what cosines are divided by in the loss, at the start", min=0.01, max=1.0
+    )
+    learn_temperature: bool = option(True, "it changes as training finds best, 0.01 at least")
     image_size: int = option(56, "side of a picture, pixels, a multiple of 28", min=28, max=448)
     encoder: str = option("convvit", "vision encoder", choices=tuple(VISION_ENCODERS))
     encoder_dim: int = option(64, "width of the vision encoder", min=8, alias="--dim")
@@ -146,9 +150,9 @@ def build_model(config, tokenizer):
         check_pooling(config, vision)
         text = with_seed(lambda: text_encoder(**sizes), config.seed + 1)
         bias = initial_bias(LOSSES[config.loss], config.batch_size)
-        return with_seed(
-            lambda: CLIP(vision, text, config.embed_dim, config.pool_dim, bias), config.seed + 2
-        )
+        names = ("embed_dim", "pool_dim", "temperature", "learn_temperature")
+        given = {name: getattr(config, name) for name in names}
+        return with_seed(lambda: CLIP(vision, text, bias=bias, **given), config.seed + 2)
     except ValueError as error:
         raise UserError(f"{error}; change the sizes")
 

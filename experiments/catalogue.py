@@ -6,6 +6,7 @@ An experiment may get more seeds; whatever else is changed later shows in the re
 from tinyvlm.ablation.experiment import Claim, Experiment, From
 
 ANSWERS = ("vqa_relation", "vqa_count", "fact_f1")
+KEPT = dict(learn_temperature=False)
 FROZEN = dict(train_instruct="projector.*,decoder.*")  # the encoder, in all stages
 # A run in which everything learns from captions and questions, for its encoder.
 EYE = dict(recipe="lab", encoder_init="random", stages="instruct", shares="1", steps=700)
@@ -307,5 +308,53 @@ EXPERIMENTS = (
         ),
         metric="vqa",
         shown=ANSWERS,
+    ),
+    Experiment(
+        name="long-captions",
+        question="Do longer captions say more that is false?",
+        source="reported of LLaVA: CHAIR_S rises from 32.7 to 62.7 with the caption's length",
+        script="train_vlm",
+        arms=dict(brief={}, detailed={}),  # one run, asked for both
+        claims=(Claim("detailed", ">", "brief"),),
+        metric="misdescribed_s",
+        smallest=0.02,
+        metrics=dict(brief="misdescribed_s_brief", detailed="misdescribed_s_detailed"),
+    ),
+    Experiment(
+        name="temperature",
+        question="Must the temperature be learned?",
+        source="CLIP, Radford et al. 2021, learns it so that nobody has to search for it",
+        script="train_clip",
+        arms={"learned": {}} | {f"{t} kept": KEPT | dict(temperature=t) for t in (0.01, 0.07, 0.2)},
+        claims=tuple(Claim("learned", ">", f"{t} kept") for t in (0.01, 0.07, 0.2)),
+        metric="r_at_1",
+        smallest=0.02,
+        shown=("zero_shot", "group_attributes", "matched_cosine"),
+    ),
+    Experiment(
+        name="gap",
+        question="Does a low temperature keep pictures and captions apart?",
+        source="Liang et al. 2022, the modality gap: the lower the temperature, the wider",
+        script="train_clip",
+        arms={f"{t} kept": KEPT | dict(temperature=t) for t in (0.01, 0.07, 0.2)},
+        claims=(
+            Claim("0.07 kept", ">", "0.01 kept"),
+            Claim("0.2 kept", ">", "0.07 kept"),
+        ),
+        metric="matched_cosine",
+        smallest=0.05,
+        shown=("mismatched_cosine", "r_at_1"),
+    ),
+    Experiment(
+        name="bias",
+        question="Is a model that sees no picture better where answers are biased?",
+        source="VQA v2, Goyal et al. 2017: language only 48.2 % on the unbalanced set, 41.4 %"
+        " on the balanced one",
+        script="train_vlm",
+        arms=dict(even={}, biased=dict(dataset="shapes-zipf")),
+        claims=(Claim("biased", ">", "even"),),
+        metric="vqa_blind",
+        smallest=0.03,
+        shown=("vqa", "vqa_blind_colour", "vqa_blind_shape"),
     ),
 )

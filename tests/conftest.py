@@ -1,10 +1,17 @@
-"""Two small trained runs that several test files look at."""
+"""Two small trained runs that several test files look at, and how many threads a test has."""
+
+import os
 
 import pytest
+import torch
 from helpers import CLIP_ARGS, VLM_ARGS
 
 import train_clip
 import train_vlm
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # a core for each of the processes that share the tests
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # and for those that they start
 
 
 @pytest.fixture(scope="session")

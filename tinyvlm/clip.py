@@ -16,21 +16,26 @@ class CLIP(nn.Module):
 
     pool_dim: the tokens are made so wide before their maximum is taken, for a maximum of few
     numbers forgets what belongs to what; 0: the encoder's own pooled vector is read. bias: what the
-    logits' bias starts from, for a loss that needs one; None: there is none.
+    logits' bias starts from, for a loss that needs one; None: there is none. temperature: what
+    cosines are divided by in the loss, at the start or, where it is not learned, always.
     """
 
-    def __init__(self, vision, text, embed_dim, pool_dim=0, bias=None):
+    def __init__(
+        self, vision, text, embed_dim, pool_dim=0, bias=None,
+        temperature=0.07, learn_temperature=True,
+    ):  # fmt: skip
         super().__init__()
         self.vision, self.text = vision, text
         self.widen = nn.Linear(vision.dim, pool_dim) if pool_dim else None
         self.image_proj = Head(pool_dim or vision.pooled_dim, embed_dim, bias=False)
         self.text_proj = Head(text.dim, embed_dim, bias=False)
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        start = torch.tensor(math.log(1 / temperature))
+        self.logit_scale = nn.Parameter(start, requires_grad=learn_temperature)
         self.logit_bias = None if bias is None else nn.Parameter(torch.tensor(bias))
 
     @property
     def scale(self):
-        """1 / temperature: starts at 1 / 0.07; clamp_logit_scale keeps it at 100 or less."""
+        """1 / temperature; clamp_logit_scale keeps it at 100 or less."""
         return self.logit_scale.exp()
 
     @torch.no_grad()

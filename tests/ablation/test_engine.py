@@ -57,6 +57,7 @@ class Fake:
             (folder / "last.pt").write_bytes(b"weights")
             right = np.arange(200) < 200 * GOOD.get(projector, 0.5) + 2 * config.seed
             scores = {name: proportion(right, np.arange(200)) for name in SCORES}
+            scores["vqa_relation"] = proportion(right[::-1][:100], np.arange(100))  # lower
             save_items(folder / "items.json", scores)
             append_log(folder, 10, loss=1.0, val_vqa=0.5)
             numbers = {name: metric.value for name, metric in scores.items()}
@@ -306,6 +307,28 @@ def test_the_noise_floor_stands_beside_each_experiment(scripts, tmp_path):
     assert {cell.threads for cell in cells(noise)} == {0, 1}
     text = page([CONNECTOR, noise], REAL, tmp_path / "cells", {})
     assert text.count("moves `vqa` by 0.0 points (mean of 2 seeds)") == 2
+
+
+def test_one_run_may_be_looked_at_in_two_ways(scripts, tmp_path):
+    """A caption of many words and one of few are two metrics of one cell."""
+    twice = dataclasses.replace(
+        CONNECTOR,
+        arms=dict(few={}, many={}),
+        claims=(Claim("many", ">", "few"),),
+        metrics=dict(many="vqa_relation"),
+    )
+    assert twice.registration != dataclasses.replace(twice, metrics={}).registration
+    run(twice, scripts, tmp_path, seeds=3)
+    assert len([c for c in scripts["train_vlm"].calls if c.stages != "language"]) == 3
+    arms = arms_of(twice, REAL, tmp_path / "cells")
+    [finding] = findings_of(twice, arms)
+    few, many = (np.mean([r.number(m) for r in arms["few"].values()]) for m in SCORES[:2])
+    assert few - many > 0.1
+    assert finding.difference == pytest.approx(many - few)
+    text = page([twice], REAL, tmp_path / "cells", {})
+    assert f"| few |  | 3 | {few:.3f}" in text and f"| many |  | 3 | {many:.3f}" in text
+    unknown = dataclasses.replace(twice, metrics=dict(many="what a younger version measures"))
+    assert not arms_of(unknown, REAL, tmp_path / "cells")["many"]
 
 
 def test_claims_name_arms():

@@ -135,6 +135,7 @@ def test_captions_are_scored_for_what_was_asked(language):
     split = BOTH.speaking(language).split("test")
     for scores in eval_vlm.evaluate_instructions(Fake(oracle), split, 40).values():
         assert scores["as asked"].value == scores["fact F1"].value == 1.0
+        assert scores["misdescribed_s"].value == 0.0
     usual = Fake(lambda question, picture: picture.captions()[0])
     found = eval_vlm.evaluate_instructions(usual, split, 40)
     right = {level: scores["as asked"].value for level, scores in found.items()}

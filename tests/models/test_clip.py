@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import SMALL, begun, every_parameter_learns, shapes, small_clip
+from helpers import SMALL, begun, every_parameter_learns, flags, shapes, small_clip
 from torch import nn
 
 import train_clip
@@ -14,6 +14,8 @@ from data.tokenizer import BOS, EOS, PAD
 from tinyvlm.clip import CLIP
 from tinyvlm.losses import LOSSES
 from tinyvlm.text import TEXT_ENCODERS
+from tinyvlm.training.config import parse
+from tinyvlm.training.optim import backward_and_step, configure_optimizers
 
 pytestmark = pytest.mark.quick
 
@@ -52,6 +54,23 @@ def test_the_temperature_is_capped_and_its_gradient_lives_on():
     model.logit_scale.data.fill_(1.0)
     model.clamp_logit_scale()
     assert model.logit_scale.item() == 1.0  # below the cap it is left alone
+
+
+def test_a_temperature_may_be_given_and_kept():
+    words = ["--temperature", "0.2", "--no-learn-temperature"]
+    config = parse(train_clip.Config, [*words, *flags(**SMALL)], "")
+    model = train_clip.build_model(config, shapes().tokenizer)
+    assert math.isclose(model.scale.item(), 5, rel_tol=1e-6)
+    batch = shapes().caption_batch("train", np.arange(8))
+    optimizers = configure_optimizers(model, 0.1, 0.1, 0.0)
+    image, text, scale, bias = model(batch.pixels, batch.tokens)
+    backward_and_step(optimizers, model, LOSSES["clip"](image, text, scale, bias), 0)
+    assert math.isclose(model.scale.item(), 5, rel_tol=1e-6)
+    model.logit_scale.requires_grad_(True)  # and else it does learn
+    optimizers = configure_optimizers(model, 0.1, 0.1, 0.0)
+    image, text, scale, bias = model(batch.pixels, batch.tokens)
+    backward_and_step(optimizers, model, LOSSES["clip"](image, text, scale, bias), 0)
+    assert not math.isclose(model.scale.item(), 5, rel_tol=1e-3)
 
 
 def test_padding_does_not_change_a_caption():

@@ -36,9 +36,10 @@ class Experiment:
     """A question about these models, fixed before its first cell runs.
 
     arms: {name: {setting: value}} of `script` (train_clip or train_vlm), beside `common`, which all
-    have; "threads" among them is torch's. metric: a name in a run's metrics.json. smallest: the
-    smallest difference of interest. source: who claimed it, and what was measured there. seeds: how
-    many are wanted. shown: further metrics of the tables, about which nothing is claimed.
+    have; "threads" among them is torch's. metric: a name in a run's metrics.json. metrics: {arm:
+    another name} for arms that are one run, looked at in several ways. smallest: the smallest
+    difference of interest. source: who claimed it, and what was measured there. seeds: how many are
+    wanted. shown: further metrics of the tables, about which nothing is claimed.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Experiment:
     seeds: int = 3
     common: dict = field(default_factory=lambda: dict(recipe="lab"))
     shown: tuple = ()
+    metrics: dict = field(default_factory=dict)
 
     def __post_init__(self):
         for claim in self.claims:
@@ -63,10 +65,15 @@ class Experiment:
     def settings(self, arm):
         return self.common | self.arms[arm]
 
+    def metric_of(self, arm):
+        return self.metrics.get(arm, self.metric)
+
     @property
     def registration(self):
         """A hash of all that is fixed before the first cell runs; more seeds may follow."""
         fixed = {name: value for name, value in vars(self).items() if name not in OPEN}
+        if not self.metrics:
+            fixed.pop("metrics")  # younger than some registrations
         text = json.dumps(fixed, sort_keys=True, default=vars)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

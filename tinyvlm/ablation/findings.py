@@ -35,12 +35,13 @@ class Finding:
 
 
 def arms_of(experiment, scripts, folder):
-    """Finished cells: {arm: {seed: Result}}."""
+    """Finished cells that have what the experiment asks of its arms: {arm: {seed: Result}}."""
     found = {arm: {} for arm in experiment.arms}
     for arm, results in found.items():
         for seed in range(MOST_SEEDS):
             cell = cell_of(experiment.script, experiment.settings(arm), seed, scripts)
-            if result := load_result(folder, cell):
+            result = load_result(folder, cell)
+            if result and experiment.metric_of(arm) in result.content["metrics"]:
                 results[seed] = result
     return found
 
@@ -63,8 +64,9 @@ def compare(claim, arms, experiment):
     if not seeds:
         empty = dict(difference=math.nan, deviation=math.nan, p=math.nan, p_equivalent=math.nan)
         return found | empty | dict(interval=nothing, both=nothing)
+    metrics = [experiment.metric_of(arm) for arm in (claim.first, claim.second)]
     pairs = [
-        [results[seed].metric(experiment.metric) for results in (one, other)] for seed in seeds
+        [r[seed].metric(m) for r, m in zip((one, other), metrics, strict=True)] for seed in seeds
     ]
     if not isinstance(claim.second, str):
         pairs = [(metric, constant(metric, claim.second)) for metric, _ in pairs]

@@ -18,8 +18,9 @@ def draw(experiment, arms, path):
     ratios = [3.2] * len(metrics) + [4.5]
     axes = figure.subplots(1, len(ratios), width_ratios=ratios, squeeze=False)[0]
     for axis, metric in zip(axes, metrics, strict=False):
-        for row, results in enumerate(arms.values()):
-            draw_arm(axis, row, [r.number(metric) for r in results], COLOURS[row % len(COLOURS)])
+        for row, (arm, results) in enumerate(arms.items()):
+            name = experiment.metric_of(arm) if axis is axes[0] else metric
+            draw_arm(axis, row, [r.number(name) for r in results], COLOURS[row % len(COLOURS)])
         axis.set_yticks(range(len(arms)), list(arms) if axis is axes[0] else [""] * len(arms))
         axis.set_ylim(len(arms) - 0.5, -0.5)
         axis.set_title(metric.replace("_", " "), fontsize=10)

@@ -85,10 +85,11 @@ def arms_table(experiment, arms):
     metrics = [experiment.metric, *experiment.shown]
     rows = []
     for arm, results in arms.items():
+        read = [experiment.metric_of(arm), *experiment.shown]
         settings = " ".join(
             f"--{flag(name)} {value}" for name, value in experiment.arms[arm].items()
         )
-        cells = [over_seeds([r.number(metric) for r in results.values()]) for metric in metrics]
+        cells = [over_seeds([r.number(metric) for r in results.values()]) for metric in read]
         seconds = over_seeds([r.number("wall_seconds") for r in results.values()], 0)
         rows.append([arm, f"`{settings}`" if settings else "", str(len(results)), *cells, seconds])
     return table(["arm", "settings", "seeds", *metrics, "seconds"], rows)

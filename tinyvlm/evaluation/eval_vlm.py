@@ -98,7 +98,8 @@ def evaluate_instructions(predictor, split, items):
         report = metrics.caption_report(asked.pictures.judge(said, level), asked.cluster)
         right, meaning = metrics.exact_match(said, asked.targets), "word for word as asked"
         result[level] = {
-            "fact F1": report["fact_f1"], "as asked": proportion(right, asked.cluster, meaning)
+            "fact F1": report["fact_f1"], "misdescribed_s": report["misdescribed_s"],
+            "as asked": proportion(right, asked.cluster, meaning),
         }  # fmt: skip
     return result
 
@@ -214,6 +215,8 @@ def evaluate_language(model, data, items):
     for name, metric in evaluate_premises(predictor, split, items).items():
         scores[f"premise_{name}"] = metric
         titles[f"premise_{name}"] = f"premises {name}"
+    for level, asked in evaluate_instructions(predictor, split, items).items():
+        scores[f"misdescribed_s_{level}"] = asked["misdescribed_s"]
     titles |= {
         "vqa": "VQA, mean of families",
         "vqa_blind": "the same without picture",
