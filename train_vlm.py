@@ -74,6 +74,7 @@ class Config(TrainConfig):
     image_size: int = option(
         56, "a random encoder's pictures, pixels a side, a multiple of 28", min=28, max=448
     )
+    skip_blocks: int = option(0, "last blocks of the encoder that are left out", min=0)
     steps: int = option(2000, "optimizer steps of all stages", min=1)
     stages: str = option("language,align,instruct", "which stages, in order, by commas")
     shares: str = option("0.7,0.05,0.25", "each stage's share of the steps; 1 in all")
@@ -196,7 +197,7 @@ def build_model(config, encoder, decoder, data):
     decoder_sizes = {name: name for name in ("dim", "depth", "heads")}
     given = kwargs_for(make_decoder, config, decoder_sizes, vocab_size=data.tokenizer.size)
     try:
-        vision = make_encoder(encoder, config.seed)
+        vision = make_encoder(encoder, config.seed, config.skip_blocks)
         decoder = with_seed(lambda: make_decoder(**given), config.seed + 1)
         projector_kwargs = kwargs_for(
             make_projector,

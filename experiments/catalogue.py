@@ -346,6 +346,39 @@ EXPERIMENTS = (
         shown=("mismatched_cosine", "r_at_1"),
     ),
     Experiment(
+        name="composition",
+        question="Are pairs of a colour and a shape known that were never seen together?",
+        source="CLEVR's CoGenT, Johnson et al. 2017: 98.3 -> 75.6 on new pairs; arXiv 2605.31503:"
+        " from chance to perfect between 30 and 40 % of the pairs",
+        script="train_clip",
+        arms={
+            f"{which}, {n} of 8 held out": dict(held_out=n)
+            for n in (1, 2, 4)
+            for which in ("known", "new")
+        },
+        claims=(
+            *(
+                Claim(f"known, {n} of 8 held out", ">", f"new, {n} of 8 held out")
+                for n in (1, 2, 4)
+            ),
+            Claim("new, 1 of 8 held out", ">", "new, 4 of 8 held out"),
+        ),
+        metric="zero_shot_held_out",
+        smallest=0.05,
+        shown=("zero_shot", "r_at_1"),
+        metrics={f"known, {n} of 8 held out": "zero_shot_control" for n in (1, 2, 4)},
+    ),
+    Experiment(
+        name="last-layer",
+        question="Are the features of the layer before the last better?",
+        source="LLaVA, Liu et al. 2023, table 8: 89.96 from the last, 90.92 from the one before",
+        script="train_vlm",
+        arms={"last": {}, "the one before": dict(skip_blocks=1)},
+        claims=(Claim("the one before", ">", "last"),),
+        metric="vqa",
+        shown=ANSWERS,
+    ),
+    Experiment(
         name="bias",
         question="Is a model that sees no picture better where answers are biased?",
         source="VQA v2, Goyal et al. 2017: language only 48.2 % on the unbalanced set, 41.4 %"

@@ -46,6 +46,7 @@ class VisionEncoder(nn.Module):
 
     num_tokens = GRID * GRID
     has_class_token = False
+    skipped = 0  # so many of the last blocks are left out
 
     def __init__(self, image_size, dim, blocks=()):
         super().__init__()
@@ -72,7 +73,7 @@ class VisionEncoder(nn.Module):
         return tokens, tokens.max(1).values  # pooled (b, d)
 
     def run_blocks(self, x):
-        for block in self.blocks:
+        for block in self.blocks[: len(self.blocks) - self.skipped]:
             x = block(x)
         return x
 

@@ -8,7 +8,7 @@ from helpers import global_state, small_clip
 from data.shapes.dataset import Shapes
 from data.shapes.languages import grammars_of
 from data.shapes.pictures import stack_phrases
-from data.shapes.world import COLOUR, PLACE, SHAPE, SIZE
+from data.shapes.world import COLOUR, PLACE, SHAPE, SIZE, pair_table
 from tinyvlm.evaluation import eval_clip
 
 ENGLISH, KOREAN = (grammars_of(language)[language] for language in ("en", "ko"))
@@ -240,6 +240,26 @@ def test_held_out_splits_can_be_examined(name):
     assert nobody["zero_shot"].value == 1 / 64 and nobody["zero_shot"].chance > 1 / 64
     assert eval_clip.evaluate_zero_shot(ORACLE, split, items=20)["zero_shot"].value == 1.0
     assert eval_clip.evaluate_retrieval(ORACLE, split.pictures(40))["r_at_1"].value == 1.0
+
+
+def test_a_training_that_holds_pairs_out_is_asked_for_them(monkeypatch):
+    """By one who takes all that was held out for one class, and knows the rest."""
+    held_out = {tuple(row) for row in pair_table(HELD_OUT.world, "held_out")}
+
+    def knows_pairs(noun_phrases):
+        vectors = np.zeros((len(noun_phrases), 65))
+        for vector, phrase in zip(vectors, noun_phrases[:, 0], strict=True):
+            is_new = (phrase[COLOUR], phrase[SHAPE]) in held_out
+            vector[64 if is_new else 8 * (phrase[COLOUR] - 1) + phrase[SHAPE] - 1] = 1
+        return vectors
+
+    monkeypatch.setattr(eval_clip, "CLIPEmbedder", lambda *_: FakeEmbedder(knows_pairs))
+    _, scores = eval_clip.evaluate_test(None, HELD_OUT, items=32)
+    assert scores["zero_shot_control"].value == 1.0
+    assert scores["zero_shot_held_out"].value == pytest.approx(1 / len(held_out))
+    assert not {"zero_shot_control", "zero_shot_held_out"} & set(
+        eval_clip.evaluate_test(None, DATA, items=32)[1]
+    )
 
 
 def test_contrasts_that_a_split_does_not_have_are_left_out():

@@ -51,6 +51,23 @@ def test_blocks_add_nothing_at_first(name):
     assert all(change > 1e-3 for change in added[len(encoder.blocks) :])
 
 
+@pytest.mark.parametrize("name", VISION_ENCODERS)
+def test_the_last_blocks_may_be_left_out(name):
+    torch.manual_seed(0)
+    encoder, x = begun(small(name, depth=2)), pictures(2, 56)
+    if not len(encoder.blocks):
+        return
+    (whole, _), encoder.skipped = encoder(x), 1
+    tokens, pooled = encoder(x)
+    assert not torch.allclose(tokens, whole, atol=1e-3)
+    (tokens.sum() + pooled.sum()).backward()
+    idle = {n.split(".")[1] for n, p in encoder.named_parameters() if p.grad is None}
+    assert idle == {"1"}  # of the blocks
+    del encoder.blocks[1]
+    encoder.skipped = 0
+    assert torch.equal(encoder(x)[0], tokens)
+
+
 @pytest.mark.parametrize("size", [28, 56, 84, 112, 224])
 @pytest.mark.parametrize("name", VISION_ENCODERS)
 def test_no_pixel_is_left_out(name, size):

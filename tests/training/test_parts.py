@@ -1,6 +1,7 @@
 """--encoder FOLDER and --decoder FOLDER: parts of another run, instead of one's own."""
 
 import pytest
+import torch
 from helpers import RANDOM_ENCODER as RANDOM
 from helpers import (
     VLM_ARGS,
@@ -104,6 +105,20 @@ def test_a_run_that_took_an_encoder_is_resumed_and_loaded_without_it(
     assert same_weights(tmp_path / "cut", tmp_path / "whole")
     saved = load_checkpoint(tmp_path / "cut")
     assert same_weights(train_vlm.load_model(saved, "x", "cpu")[0].state_dict(), saved["model"])
+
+
+def test_the_last_blocks_of_an_encoder_may_be_left_out(clip_folder, tmp_path):
+    """LLaVA's features are those of the layer before the last."""
+    train_with(clip_folder, tmp_path, skip_blocks=1, stages="instruct", shares="1", steps=2)
+    blocks = "vision.blocks."
+    learned, given = of_part(blocks, tmp_path), of_part(blocks, clip_folder)
+    assert learned and all(torch.equal(w, given[name]) for name, w in learned.items())
+    norm = "vision.norm.weight"  # the rest of the encoder does learn
+    assert not torch.equal(weights(tmp_path)[norm], weights(clip_folder)[norm])
+    model, _, _ = train_vlm.load_model(load_checkpoint(tmp_path), tmp_path, "cpu")
+    assert model.vision.skipped == 1
+    with pytest.raises(UserError, match="2 blocks cannot be left out of 1; change the sizes"):
+        train_with(clip_folder, tmp_path / "other", skip_blocks=2)
 
 
 def test_the_label_bottleneck_teaches_a_random_encoder_its_words_and_nothing_else_does(tmp_path):

@@ -10,6 +10,10 @@ from tinyvlm.evaluation.statistics import proportion
 
 CHUNK = 128  # pictures or captions that are encoded together
 CANDIDATES = 256  # of retrieval
+PAIRS = (
+    "held_out",
+    "control",
+)  # splits of pairs that training never shows, and of some that it does
 BINDING = ("attributes", "relation_in_other_order")  # whose group scores stand in metrics.json
 
 
@@ -211,6 +215,10 @@ def evaluate_language(model, data, items):
     scores["pair_accuracy"] = evaluate_pairs(embedder, split, items)
     kept = ("matched_cosine", "mismatched_cosine", "zero_shot", "r_at_1", "pair_accuracy")
     scores = {name: scores[name] for name in kept}
+    for name in PAIRS:
+        if name in data.splits:
+            found = evaluate_zero_shot(embedder, data.split(name))
+            scores[f"zero_shot_{name}"] = found["zero_shot"]
     for contrast, asked in evaluate_winoground(embedder, split, items // 2, BINDING).items():
         scores[f"group_{contrast}"] = asked["group"]
     return {name.replace("_", " "): metric for name, metric in scores.items()}, scores

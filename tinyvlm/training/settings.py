@@ -86,7 +86,12 @@ def encoder_of(config):
     )
 
 
-def make_encoder(encoder, seed):
-    """A fresh vision encoder from what encoder_of gives. ValueError for sizes that do not fit."""
+def make_encoder(encoder, seed, skip_blocks=0):
+    """A fresh vision encoder from what encoder_of gives, of whose blocks the last few are left out.
+    ValueError for sizes that do not fit."""
     sizes = {name: size for name, size in encoder.items() if name != "encoder"}
-    return with_seed(lambda: VISION_ENCODERS[encoder["encoder"]](**sizes), seed)
+    made = with_seed(lambda: VISION_ENCODERS[encoder["encoder"]](**sizes), seed)
+    if skip_blocks > len(made.blocks):
+        raise ValueError(f"{skip_blocks} blocks cannot be left out of {len(made.blocks)}")
+    made.skipped = skip_blocks
+    return made

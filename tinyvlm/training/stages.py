@@ -108,4 +108,5 @@ def begin_stage(run, model, stage, step):
     if step > stage.first:
         run.load_optimizers(optimizers)
     run.describe(model, optimizers, title=f"stage {stage.name}")
-    return optimizers, run.prepare(model, find_unused=stage.text_only or stage.reads_captions)
+    some_are_idle = stage.text_only or stage.reads_captions or config.skip_blocks > 0
+    return optimizers, run.prepare(model, find_unused=some_are_idle)
