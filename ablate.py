@@ -33,7 +33,6 @@ from tinyvlm.ablation.report import (
     section,
     write_between_marks,
 )
-from tinyvlm.ablation.results import load_result
 from tinyvlm.ablation.runner import Runner
 from tinyvlm.ablation.same_code import check_same_code
 from tinyvlm.training.config import (
@@ -104,15 +103,18 @@ def chosen(config):
     return list(EXPERIMENTS)
 
 
-def cells_of(experiment, config):
-    """{key: (arm, seed, cell)}, seed by seed, so that an answer comes early and gets better."""
-    seeds = range(config.seeds or experiment.seeds)
-    cells = [
-        (arm, seed, cell_of(experiment.script, experiment.settings(arm), seed, SCRIPTS))
-        for seed in seeds
-        for arm in experiment.arms
-    ]
-    return {cell.key: (arm, seed, cell) for arm, seed, cell in cells}
+def cells_of(experiments, config):
+    """What is wanted: {key: (cell, what to call it, the metrics that are asked of it)}, seed by
+    seed, so that an answer comes early and gets better."""
+    wanted = {}
+    for experiment in experiments:
+        for seed in range(config.seeds or experiment.seeds):
+            for arm in experiment.arms:
+                cell = cell_of(experiment.script, experiment.settings(arm), seed, SCRIPTS)
+                name = f"{experiment.name}: {arm}, seed {seed}"
+                _, _, asked = wanted.setdefault(cell.key, (cell, name, set()))
+                asked.add(experiment.metric_of(arm))
+    return wanted
 
 
 # ---------------------------------------------------------------- commands
@@ -122,8 +124,9 @@ def show_catalogue(experiments, config):
     found = {}
     for experiment in experiments:
         arms = arms_of(experiment, SCRIPTS, config.cells)
-        cells = cells_of(experiment, config)
-        done = sum(bool(load_result(config.cells, cell)) for *_, cell in cells.values())
+        cells = cells_of([experiment], config)
+        runner = make_runner(config, cells)
+        done = sum(runner.is_finished(cell) for cell, *_ in cells.values())
         print(f"{experiment.name}: {experiment.question} {done} of {len(cells)} cells done")
         print(f"    claimed: {experiment.source}")
         print(f"    arms: {', '.join(experiment.arms)}")
@@ -137,11 +140,11 @@ def show_catalogue(experiments, config):
 
 def show_plan(experiments, config):
     """Cells, minutes and what so many seeds can show; returns {}."""
-    runner, times = make_runner(config), times_here(config.cells)
+    times = times_here(config.cells)
     for experiment in experiments:
-        cells = [cell for *_, cell in cells_of(experiment, config).values()]
+        cells = cells_of([experiment], config)
         arms, seeds = arms_of(experiment, SCRIPTS, config.cells), config.seeds or experiment.seeds
-        missing = runner.missing(cells)
+        missing = make_runner(config, cells).missing([cell for cell, *_ in cells.values()])
         known = [times[kind_of(cell)] for cell in missing if kind_of(cell) in times]
         unknown = len(missing) - len(known)
         print(f"{experiment.name}: {len(cells)} cells; {len(missing)} to run, with what they need")
@@ -161,23 +164,22 @@ def show_same_code(config):
     return found
 
 
-def make_runner(config):
-    return Runner(SCRIPTS, config.runs, config.cells, config.device, config.renew)
+def make_runner(config, cells):
+    asked = {key: metrics for key, (_, _, metrics) in cells.items()}
+    return Runner(SCRIPTS, config.runs, config.cells, config.device, config.renew, asked)
 
 
 def run(experiments, config):
     """Run what is missing. RuntimeError that names what failed, once all others are done."""
     if config.jobs > 1:
         return run_on_gpus(config)
-    wanted = {}
     for experiment in experiments:
         register(experiment, config)
-        for key, (arm, seed, cell) in cells_of(experiment, config).items():
-            wanted.setdefault(key, (cell, f"{experiment.name}: {arm}, seed {seed}"))
-    keys = list(wanted)[slice(*shard_of(config.shard))]
-    names = {key: wanted[key][1] for key in keys}
+    wanted = cells_of(experiments, config)
+    cells = [cell for cell, *_ in wanted.values()][slice(*shard_of(config.shard))]
+    names = {key: name for key, (_, name, _) in wanted.items()}
     metric = experiments[0].metric if len(experiments) == 1 else ""
-    failed = make_runner(config).run([wanted[key][0] for key in keys], names, metric)
+    failed = make_runner(config, wanted).run(cells, names, metric)
     if failed:
         lines = "; ".join(f"{name}: {why}" for name, why in failed.items())
         raise RuntimeError(f"{len(failed)} cells failed: {lines}")

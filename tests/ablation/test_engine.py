@@ -259,6 +259,16 @@ def test_code_that_gives_the_same_numbers_is_the_same(scripts, tmp_path, monkeyp
     assert finding.seeds == [0] and finding.left_out == []
 
 
+def test_a_cell_that_is_older_than_a_metric_is_run_again_for_it(scripts, tmp_path, monkeypatch):
+    run(CONNECTOR, scripts, tmp_path)
+    linear, mlp = cells(CONNECTOR)
+    asked = {linear.key: {"vqa"}, mlp.key: {"vqa", "what_is_new"}}
+    assert make_runner(scripts, tmp_path, asked=asked).missing([linear, mlp]) == []  # nobody can
+    for module in (results, runner):
+        monkeypatch.setattr(module, "code_version", lambda: "newer")
+    assert make_runner(scripts, tmp_path, asked=asked).missing([linear, mlp]) == [mlp]
+
+
 # ---------------------------------------------------------------- findings
 
 

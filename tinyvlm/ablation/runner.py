@@ -23,20 +23,24 @@ class Runner:
     """Runs cells in folders below `runs` and keeps what they find in `results`.
 
     scripts: {name: module}, whose main(config) is called. device: for all of them. renew: cells
-    that older code finished are run again.
+    that older code finished are run again. asked: {key of a cell: metrics}; where older code
+    finished it and did not measure one of them, it is run again, too.
     """
 
-    def __init__(self, scripts, runs, results, device="auto", renew=False):
+    def __init__(self, scripts, runs, results, device="auto", renew=False, asked=None):
         self.scripts, self.runs, self.results = scripts, Path(runs), results
-        self.device, self.renew = device, renew
+        self.device, self.renew, self.asked = device, renew, asked or {}
         self.failed = {}  # {key: a line that says why}
 
     def is_finished(self, cell):
-        """Its result is there, and of today's code where that is wanted."""
+        """Its result is there, with what is asked, and of today's code where that is wanted."""
         result = load_result(self.results, cell)
-        return bool(result) and (
-            not self.renew or result.codes == {result.canonical(code_version())}
-        )
+        if not result:
+            return False
+        is_todays = result.content["code"] == code_version()
+        if not is_todays and not self.asked.get(cell.key, set()) <= set(result.content["metrics"]):
+            return False
+        return not self.renew or result.codes == {result.canonical(code_version())}
 
     def has_weights(self, cell):
         folder = self.runs / cell.key
