@@ -22,15 +22,17 @@ import train_vlm
 from experiments.catalogue import EXPERIMENTS
 from tinyvlm.ablation.cells import cell_of
 from tinyvlm.ablation.experiment import own_question
-from tinyvlm.ablation.findings import arms_of, findings_of
+from tinyvlm.ablation.findings import answer_of, arms_of
 from tinyvlm.ablation.planning import kind_of, times_here, what_can_be_seen
 from tinyvlm.ablation.plots import draw
 from tinyvlm.ablation.report import (
     NOISE,
     PICTURES,
+    begun,
     claims_list,
     page,
     section,
+    twins_of,
     write_between_marks,
 )
 from tinyvlm.ablation.runner import Runner
@@ -123,14 +125,13 @@ def cells_of(experiments, config):
 def show_catalogue(experiments, config):
     found = {}
     for experiment in experiments:
-        arms = arms_of(experiment, SCRIPTS, config.cells)
         cells = cells_of([experiment], config)
         runner = make_runner(config, cells)
         done = sum(runner.is_finished(cell) for cell, *_ in cells.values())
         print(f"{experiment.name}: {experiment.question} {done} of {len(cells)} cells done")
         print(f"    claimed: {experiment.source}")
         print(f"    arms: {', '.join(experiment.arms)}")
-        found[experiment.name] = findings_of(experiment, arms)
+        found[experiment.name] = answer_of(experiment, SCRIPTS, config.cells).findings
         for finding in found[experiment.name]:
             seeds = ", ".join(map(str, finding.seeds))
             verdict = f"{finding.verdict} (seed {seeds})" if seeds else "not run"
@@ -215,28 +216,24 @@ def register(experiment, config):
 def report(experiments, config):
     """Tables and pictures from what is there; all experiments: the page."""
     registered = read_json(Path(config.cells) / REGISTERED)
+    answers = [answer_of(experiment, SCRIPTS, config.cells) for experiment in experiments]
     [noise] = [experiment for experiment in EXPERIMENTS if experiment.name == NOISE]
-    twins, found = arms_of(noise, SCRIPTS, config.cells), {}
-    for experiment in experiments:
-        arms = arms_of(experiment, SCRIPTS, config.cells)
-        findings = findings_of(experiment, arms)
-        if any(finding.seeds for finding in findings):
-            found[experiment.name] = findings
-            is_ours = experiment in EXPERIMENTS
-            folder = make_folder(Path(config.out).parent / PICTURES if is_ours else config.runs)
-            draw(experiment, arms, folder / f"{experiment.name}.png")
-            known = registered.get(experiment.name)
-            print(section(experiment, arms, findings, known, twins))
-            print(f"{folder}/{experiment.name}.png draws it\n")
-        elif len(experiments) == 1:
-            hint = f"python ablate.py run {experiment.name}"
-            print(f"no claim of {experiment.name} has the cells that it takes; {hint}")
+    twins = twins_of(answers) or arms_of(noise, SCRIPTS, config.cells)
+    for answer in begun(answers):
+        name, is_ours = answer.experiment.name, answer.experiment in EXPERIMENTS
+        folder = make_folder(Path(config.out).parent / PICTURES if is_ours else config.runs)
+        draw(answer.experiment, answer.arms, folder / f"{name}.png")
+        print(section(answer, registered.get(name), twins))
+        print(f"{folder}/{name}.png draws it\n")
+    if len(experiments) == 1 and not begun(answers):
+        [name] = [experiment.name for experiment in experiments]
+        hint = f"python ablate.py run {name}"
+        print(f"no claim of {name} has the cells that it takes; {hint}")
     if experiments == list(EXPERIMENTS):
-        text = page(EXPERIMENTS, SCRIPTS, config.cells, registered)
-        write_atomically(Path(config.out), text.encode())
-        write_between_marks(Path(config.readme), claims_list(EXPERIMENTS, SCRIPTS, config.cells))
+        write_atomically(Path(config.out), page(answers, registered).encode())
+        write_between_marks(Path(config.readme), claims_list(answers))
         print(f"{config.out} has all of these, {config.readme} the verdicts")
-    return found
+    return {answer.experiment.name: answer.findings for answer in begun(answers)}
 
 
 if __name__ == "__main__":

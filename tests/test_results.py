@@ -8,6 +8,7 @@ from helpers import ROOT
 
 import ablate
 from tinyvlm.ablation import report
+from tinyvlm.ablation.findings import answer_of
 from tinyvlm.training import files
 
 pytestmark = pytest.mark.quick
@@ -39,8 +40,9 @@ def test_the_findings_are_made_of_the_cells_to_the_byte():
     """Whoever clones the repository gets the same page from the committed cells."""
     cells = ROOT / "experiments" / "cells"
     registered = files.read_json(cells / ablate.REGISTERED)
-    findings = report.page(ablate.EXPERIMENTS, ablate.SCRIPTS, cells, registered)
+    answers = [answer_of(experiment, ablate.SCRIPTS, cells) for experiment in ablate.EXPERIMENTS]
+    findings = report.page(answers, registered)
     assert findings == (ROOT / "experiments" / "FINDINGS.md").read_text()
-    verdicts = report.claims_list(ablate.EXPERIMENTS, ablate.SCRIPTS, cells)
+    verdicts = report.claims_list(answers)
     first, last = report.MARKS
     assert first + verdicts + last in (ROOT / "README.md").read_text()

@@ -11,7 +11,7 @@ import train_vlm
 from tinyvlm.ablation import results, runner, same_code
 from tinyvlm.ablation.cells import cell_of
 from tinyvlm.ablation.experiment import Claim, Experiment, From
-from tinyvlm.ablation.findings import arms_of, findings_of
+from tinyvlm.ablation.findings import answer_of, arms_of, findings_of
 from tinyvlm.ablation.report import page
 from tinyvlm.evaluation.items import save_items
 from tinyvlm.evaluation.statistics import proportion
@@ -87,6 +87,11 @@ def cells(experiment, seeds=1):
 def run(experiment, scripts, tmp_path, seeds=1, **settings):
     engine = make_runner(scripts, tmp_path, **settings)
     return engine.run(cells(experiment, seeds), {}, "vqa")
+
+
+def page_of(experiments, tmp_path, registered):
+    answers = [answer_of(experiment, REAL, tmp_path / "cells") for experiment in experiments]
+    return page(answers, registered)
 
 
 # ---------------------------------------------------------------- cells
@@ -296,12 +301,12 @@ def test_a_finding_pairs_seeds(scripts, tmp_path):
 def test_the_page_is_the_same_to_the_byte_and_says_what_changed(scripts, tmp_path):
     run(CONNECTOR, scripts, tmp_path, seeds=3)
     registered = {"connector": CONNECTOR.registration}
-    one, other = (page([CONNECTOR], REAL, tmp_path / "cells", registered) for _ in range(2))
+    one, other = (page_of([CONNECTOR], tmp_path, registered) for _ in range(2))
     assert one == other and "REPRODUCED" in one and "mlp > linear" in one
     assert "0.810 (0.800 to 0.820)" in one  # linear, over three seeds
     assert "Changed since" not in one
     later = dataclasses.replace(CONNECTOR, smallest=0.05)
-    assert "Changed since" in page([later], REAL, tmp_path / "cells", registered)
+    assert "Changed since" in page_of([later], tmp_path, registered)
     assert dataclasses.replace(CONNECTOR, seeds=9).registration == CONNECTOR.registration
 
 
@@ -315,7 +320,7 @@ def test_the_noise_floor_stands_beside_each_experiment(scripts, tmp_path):
     run(CONNECTOR, scripts, tmp_path)
     run(noise, scripts, tmp_path, seeds=2)
     assert {cell.threads for cell in cells(noise)} == {0, 1}
-    text = page([CONNECTOR, noise], REAL, tmp_path / "cells", {})
+    text = page_of([CONNECTOR, noise], tmp_path, {})
     assert text.count("moves `vqa` by 0.0 points (mean of 2 seeds)") == 2
 
 
@@ -335,7 +340,7 @@ def test_one_run_may_be_looked_at_in_two_ways(scripts, tmp_path):
     few, many = (np.mean([r.number(m) for r in arms["few"].values()]) for m in SCORES[:2])
     assert few - many > 0.1
     assert finding.difference == pytest.approx(many - few)
-    text = page([twice], REAL, tmp_path / "cells", {})
+    text = page_of([twice], tmp_path, {})
     assert f"| few |  | 3 | {few:.3f}" in text and f"| many |  | 3 | {many:.3f}" in text
     unknown = dataclasses.replace(twice, metrics=dict(many="what a younger version measures"))
     assert not arms_of(unknown, REAL, tmp_path / "cells")["many"]

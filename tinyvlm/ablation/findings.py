@@ -46,6 +46,25 @@ def arms_of(experiment, scripts, folder):
     return found
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What there is of an experiment. arms: {arm: {seed: Result}}."""
+
+    experiment: object
+    arms: dict
+    findings: list
+
+    @property
+    def is_begun(self):
+        """Has any claim the cells that it takes?"""
+        return any(finding.seeds for finding in self.findings)
+
+
+def answer_of(experiment, scripts, folder):
+    arms = arms_of(experiment, scripts, folder)
+    return Answer(experiment, arms, findings_of(experiment, arms))
+
+
 def findings_of(experiment, arms):
     """A Finding for each claim, Holm's correction over all of them."""
     raw = [compare(claim, arms, experiment) for claim in experiment.claims]

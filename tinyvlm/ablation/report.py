@@ -5,7 +5,6 @@ import textwrap
 
 import numpy as np
 
-from tinyvlm.ablation.findings import arms_of, findings_of
 from tinyvlm.training.files import write_atomically
 
 PICTURES = "findings"  # folder of the pictures, beside the page
@@ -24,32 +23,37 @@ more seeds are needed.
 """
 
 
-def page(catalogue, scripts, folder, registered):
+def page(answers, registered):
     """FINDINGS.md of all experiments that have finished cells. registered: {name: hash}."""
     parts, summary = [], []
-    found = {e.name: arms_of(e, scripts, folder) for e in catalogue}
-    twins = found.get(NOISE, {})
-    for experiment in catalogue:
-        arms = found[experiment.name]
-        findings = findings_of(experiment, arms)
-        if any(finding.seeds for finding in findings):
-            summary += [summary_row(experiment, finding) for finding in findings]
-            known = registered.get(experiment.name)
-            parts.append(section(experiment, arms, findings, known, twins))
-            parts.append(f"![{experiment.name}]({PICTURES}/{experiment.name}.png)\n")
+    twins = twins_of(answers)
+    for answer in begun(answers):
+        experiment = answer.experiment
+        summary += [summary_row(experiment, finding) for finding in answer.findings]
+        parts.append(section(answer, registered.get(experiment.name), twins))
+        parts.append(f"![{experiment.name}]({PICTURES}/{experiment.name}.png)\n")
     head = ["experiment", "claim", "difference, points", "t", "seeds", "verdict"]
     return "\n".join([HEAD, *table(head, summary), *parts]).rstrip() + "\n"
 
 
-def claims_list(catalogue, scripts, folder):
+def begun(answers):
+    return [answer for answer in answers if answer.is_begun]
+
+
+def twins_of(answers):
+    """The arms of the noise experiment, if it is among them."""
+    return next((a.arms for a in answers if a.experiment.name == NOISE), {})
+
+
+def claims_list(answers):
     """README's list: an experiment, and what became of its claims, differences in points."""
     lines = []
-    for experiment in catalogue:
-        findings = findings_of(experiment, arms_of(experiment, scripts, folder))
-        verdicts = [f"{f.claim} {f.verdict} ({points(f.difference)})" for f in findings if f.seeds]
-        if verdicts:
-            text = f"- {experiment.name}, {experiment.metric}: {'; '.join(verdicts)}"
-            lines += textwrap.wrap(text, 110, subsequent_indent="  ")
+    for answer in begun(answers):
+        verdicts = [
+            f"{f.claim} {f.verdict} ({points(f.difference)})" for f in answer.findings if f.seeds
+        ]
+        text = f"- {answer.experiment.name}, {answer.experiment.metric}: {'; '.join(verdicts)}"
+        lines += textwrap.wrap(text, 110, subsequent_indent="  ")
     return "\n".join(lines) + "\n"
 
 
@@ -70,8 +74,9 @@ def summary_row(experiment, finding):
     ]  # fmt: skip
 
 
-def section(experiment, arms, findings, registered, twins):
+def section(answer, registered, twins):
     """One experiment: question, source, arms, claims. twins: the arms of the noise experiment."""
+    experiment, arms, findings = answer.experiment, answer.arms, answer.findings
     lines = [f"## {experiment.name}", "", experiment.question, ""]
     lines += [*textwrap.wrap(f"Claimed: {experiment.source}", 100), ""]
     lines += [*arms_table(experiment, arms), *claims_table(findings)]
