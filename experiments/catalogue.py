@@ -171,12 +171,12 @@ EXPERIMENTS = (
         arms={
             f"{encoder}, {steps} steps": dict(encoder=encoder, steps=steps)
             for encoder in ("vit", "stem", "resnet", "convnext")
-            for steps in (260, 780)
+            for steps in (130, 390)
         },
         claims=(
-            Claim("stem, 260 steps", ">", "vit, 260 steps"),
-            Claim("convnext, 260 steps", ">", "stem, 260 steps"),
-            Claim("convnext, 780 steps", ">", "vit, 780 steps"),
+            Claim("stem, 130 steps", ">", "vit, 130 steps"),
+            Claim("convnext, 130 steps", ">", "stem, 130 steps"),
+            Claim("convnext, 390 steps", ">", "vit, 390 steps"),
         ),
         metric="r_at_1",
         smallest=0.02,

@@ -8,7 +8,7 @@ import pytest
 import ablate
 import train_clip
 import train_vlm
-from tinyvlm.ablation import results, runner, same_code
+from tinyvlm.ablation import report, results, runner, same_code
 from tinyvlm.ablation.cells import cell_of
 from tinyvlm.ablation.experiment import Claim, Experiment, From
 from tinyvlm.ablation.findings import answer_of, arms_of, findings_of
@@ -344,6 +344,26 @@ def test_one_run_may_be_looked_at_in_two_ways(scripts, tmp_path):
     assert f"| few |  | 3 | {few:.3f}" in text and f"| many |  | 3 | {many:.3f}" in text
     unknown = dataclasses.replace(twice, metrics=dict(many="what a younger version measures"))
     assert not arms_of(unknown, REAL, tmp_path / "cells")["many"]
+
+
+def test_the_page_ends_with_how_seeds_scatter(scripts, tmp_path):
+    experiments = [e for e in ablate.EXPERIMENTS if e.name in ("blind", "binding")]
+    assert "## The lab recipe" not in page_of(experiments, tmp_path, {})
+    for name, arm, metrics in report.PLAIN:  # arms that are the recipe as it is
+        [experiment] = [e for e in experiments if e.name == name]
+        assert experiment.settings(arm) == dict(recipe="lab") and metrics
+    [blind] = [e for e in experiments if e.name == "blind"]
+    run(blind, scripts, tmp_path, seeds=3)
+    known = {m: 0 for _, _, metrics in report.PLAIN for m in (*metrics, "vqa_blind")}
+    for cell in cells(blind, 3):
+        path = tmp_path / "cells" / f"{cell.key}.json"
+        content = read_json(path)
+        metrics = known | content["metrics"]
+        items = {name: content["items"]["vqa"] for name in metrics}
+        write_json(path, content | dict(metrics=metrics, items=items))
+    text = page_of(experiments, tmp_path, {})
+    # 0.85 and a hundredth more each seed
+    assert "| train_vlm | vqa | 0.860 (0.850 to 0.870) | 1.0 | 3 | 60 (60 to 60) |" in text
 
 
 def test_claims_name_arms():

@@ -9,6 +9,15 @@ from tinyvlm.training.files import write_atomically
 
 PICTURES = "findings"  # folder of the pictures, beside the page
 NOISE = "noise"  # the experiment whose two arms, "one" and "another", differ in rounding alone
+# Arms that are the recipe as it is, and of which metrics it is to be seen how seeds scatter.
+PLAIN = (
+    ("binding", "all of it", ("r_at_1", "zero_shot", "group_attributes")),
+    (
+        "blind", "qformer",
+        ("vqa", *(f"vqa_{f}" for f in ("existence", "count", "colour", "shape", "size", "relation",
+                                       "compare")), "fact_f1"),
+    ),
+)  # fmt: skip
 MARKS = "<!-- written by ablate.py report -->\n", "<!-- end of it -->"  # in README.md
 HEAD = """\
 # Claims about vision-language models, re-tested
@@ -33,7 +42,29 @@ def page(answers, registered):
         parts.append(section(answer, registered.get(experiment.name), twins))
         parts.append(f"![{experiment.name}]({PICTURES}/{experiment.name}.png)\n")
     head = ["experiment", "claim", "difference, points", "t", "seeds", "verdict"]
-    return "\n".join([HEAD, *table(head, summary), *parts]).rstrip() + "\n"
+    return "\n".join([HEAD, *table(head, summary), *parts, *scatter(answers)]).rstrip() + "\n"
+
+
+def scatter(answers):
+    """How long the lab recipe takes, and how far its seeds are apart: lines of the page."""
+    plain = {(a.experiment.name, arm): r for a in answers for arm, r in a.arms.items()}
+    rows = []
+    for experiment, arm, metrics in PLAIN:
+        results = list(plain.get((experiment, arm), {}).values())
+        for metric in metrics if len(results) > 1 else ():
+            values = [result.number(metric) for result in results]
+            seconds = over_seeds([result.number("wall_seconds") for result in results], 0)
+            script, deviation = results[0].content["script"], f"{100 * np.std(values, ddof=1):.1f}"
+            row = [script, metric, over_seeds(values), deviation, str(len(values)), seconds]
+            rows.append(row)
+    head = ["script", "metric", "mean (lowest to highest)", "standard deviation, points"]
+    lines = [
+        "## The lab recipe",
+        "",
+        "All at its defaults; a language stage is shared by a seed.",
+        "",
+    ]
+    return lines + table([*head, "seeds", "seconds"], rows) if rows else []
 
 
 def begun(answers):
