@@ -57,7 +57,7 @@ PROJECTOR_SETTINGS = ("image_tokens",)  # flags that a projector may ask for by 
 
 @dataclasses.dataclass
 class Config(TrainConfig):
-    RECIPES = dict(lab=dict(steps=1750, shares="0.8,0.04,0.16", eval_every=70))
+    RECIPES = dict(lab=dict(steps=2200, shares="0.84,0.03,0.13", eval_every=88))
 
     projector: str = option("qformer", "vision to image tokens", choices=tuple(PROJECTORS))
     out: str = option("", "folder for all that is written; if empty runs/vlm-PROJECTOR")

@@ -10,11 +10,11 @@ KEPT = dict(learn_temperature=False)
 FROZEN = dict(train_instruct="projector.*,decoder.*")  # the encoder, in all stages
 # A run in which everything learns from captions and questions, for its encoder.
 EYE = dict(recipe="lab", encoder_init="random", stages="instruct", shares="1", steps=700)
-# BLIP-2's first stage, 700 steps, before the others, which keep theirs: 1,400, 70 and 280.
+# BLIP-2's first stage, 700 steps, before the others, which keep theirs: 1,848, 66 and 286.
 REPRESENT = dict(
-    steps=2450,
+    steps=2900,
     stages="language,represent,align,instruct",
-    shares="0.5714286,0.2857143,0.0285714,0.1142857",
+    shares="0.6372414,0.2413793,0.0227586,0.0986207",
 )
 
 EXPERIMENTS = (
@@ -70,7 +70,7 @@ EXPERIMENTS = (
         arms={
             "two": {},
             # As many steps with pictures as two stages have.
-            "one": dict(stages="language,instruct", shares="0.8,0.2"),
+            "one": dict(stages="language,instruct", shares="0.84,0.16"),
         },
         claims=(Claim("two", ">", "one"),),
         metric="vqa",
@@ -95,7 +95,7 @@ EXPERIMENTS = (
         arms={
             "tuned": {},
             "frozen": dict(train_instruct="vision.*,projector.*"),
-            "from scratch": dict(stages="align,instruct", shares="0.2,0.8", steps=350),
+            "from scratch": dict(stages="align,instruct", shares="0.1875,0.8125", steps=352),
         },
         claims=(
             Claim("frozen", ">", "tuned"),

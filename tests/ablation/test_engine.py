@@ -252,6 +252,9 @@ def test_code_that_gives_the_same_numbers_is_the_same(scripts, tmp_path, monkeyp
     older = results.code_version()
     for module in (results, runner, same_code):
         monkeypatch.setattr(module, "code_version", lambda: "newer")
+    with monkeypatch.context() as other_recipe:
+        other_recipe.setitem(train_vlm.Config.RECIPES["lab"], "steps", LAB_STEPS + 100)
+        assert same_code.check_same_code(scripts, *folders) == {older: False}
     before = GOOD["linear"]
     monkeypatch.setitem(GOOD, "linear", before + 0.05)
     assert same_code.check_same_code(scripts, *folders) == {older: False}

@@ -6,6 +6,7 @@ must be the same to the last digit. (On other hardware they would not be.)
 """
 
 import contextlib
+import dataclasses
 import io
 from pathlib import Path
 
@@ -32,12 +33,24 @@ def check_same_code(scripts, runs, folder):
         )
     for version in sorted(older):
         cells = [c for c in here if c["code"] == version]
+        if not all(is_of_todays_recipe(c, scripts[c["script"]]) for c in cells):
+            found[version] = False
+            continue
         first = [min((c for c in cells if c["script"] == s), key=cost) for s in names_of(cells)]
         found[version] = all(gives_the_same(c, scripts[c["script"]], runs) for c in first)
         if found[version]:
             same = same | {today: same.get(version, version)}
             write_json(Path(folder) / SAME_CODE, same)
     return found
+
+
+def is_of_todays_recipe(content, script):
+    """Do the settings of a cell mean today what they meant when it ran? A recipe may have changed.
+    (What is younger than the cell changes nothing that was there.)"""
+    today = dataclasses.asdict(with_recipe(script.Config, content["settings"]))
+    told = {"out", "device", "resume", "overwrite", *content["needs"]}
+    was = content["config"]
+    return all(was.get(name, value) == value for name, value in today.items() if name not in told)
 
 
 def names_of(cells):
