@@ -9,7 +9,8 @@
         --arm "qformer: --projector qformer" --metric vqa --seeds 3    # one's own question
 
 An experiment is data (experiments/catalogue.py). A cell is one run of a training script, in
-runs/ablate; what it found is kept in experiments/cells, so that anyone can add seeds later.
+runs/ablate; what it found is kept in experiments/cells, so that anyone can add seeds later. What is
+compared was made by one version of the code on one machine.
 """
 
 import dataclasses
@@ -21,8 +22,8 @@ import train_clip
 import train_vlm
 from experiments.catalogue import EXPERIMENTS
 from tinyvlm.ablation.cells import cell_of
-from tinyvlm.ablation.experiment import own_question
-from tinyvlm.ablation.findings import answer_of, arms_of
+from tinyvlm.ablation.experiment import OWN, check_metric, own_question
+from tinyvlm.ablation.findings import answer_of, arms_of, complete_seeds
 from tinyvlm.ablation.planning import kind_of, times_here, what_can_be_seen
 from tinyvlm.ablation.plots import draw
 from tinyvlm.ablation.report import (
@@ -35,6 +36,7 @@ from tinyvlm.ablation.report import (
     twins_of,
     write_between_marks,
 )
+from tinyvlm.ablation.results import load_results
 from tinyvlm.ablation.runner import Runner
 from tinyvlm.ablation.same_code import check_same_code
 from tinyvlm.training.config import (
@@ -62,9 +64,9 @@ class Config:
     metric: str = option("vqa", "what one's own question is about, of metrics.json")
     recipe: str = option("lab", "of one's own question", choices=("default", "lab"))
     smallest: float = option(0.01, "its smallest difference of interest", min=1e-6, max=1.0)
-    shard: str = option("", "i/n: the i-th of n parts of the cells, counted from 0")
+    shard: str = option("", "i/n: the i-th of n parts of the seeds, counted from 0")
     jobs: int = option(1, "processes, one a GPU", min=1, max=64)
-    renew: bool = option(False, "run cells of older code again")
+    renew: bool = option(False, "run again what other code or another machine has made")
     device: str = option("auto", "auto, cpu, mps, cuda or cuda:N")
     runs: str = option("runs/ablate", "folder of the runs, with their weights")
     cells: str = option("experiments/cells", "folder of what finished cells found")
@@ -73,7 +75,8 @@ class Config:
 
 
 def main(config):
-    """Do what the command says; returns {experiment: [Finding]} of what it was about."""
+    """Do what the command says; returns {experiment: [Finding]} of what it was about. RuntimeError
+    that names what failed, once all else is done and reported."""
     config = validate_config(config)
     experiments = chosen(config)
     if config.command == "list":
@@ -82,9 +85,11 @@ def main(config):
         return show_plan(experiments, config)
     if config.command == "same":
         return show_same_code(config)
-    if config.command == "run":
-        run(experiments, config)
-    return report(experiments, config)
+    failed = run(experiments, config) if config.command == "run" else ""
+    found = report(experiments, config)
+    if failed:
+        raise RuntimeError(failed)
+    return found
 
 
 # ---------------------------------------------------------------- which experiments
@@ -105,34 +110,39 @@ def chosen(config):
     return list(EXPERIMENTS)
 
 
-def cells_of(experiments, config):
-    """What is wanted: {key: (cell, what to call it, the metrics that are asked of it)}, seed by
-    seed, so that an answer comes early and gets better."""
+def cells_of(experiments, config, results):
+    """The cells of seeds that are not complete (with --renew of all): {key: (cell, name)}.
+
+    Seed by seed, so that an answer comes early and gets better; a shard has whole seeds, so that
+    one machine makes all that is compared.
+    """
     wanted = {}
     for experiment in experiments:
-        for seed in range(config.seeds or experiment.seeds):
-            for arm in experiment.arms:
+        done = set() if config.renew else complete_seeds(arms_of(experiment, SCRIPTS, results))
+        for seed in seeds_of(experiment, config)[slice(*shard_of(config.shard))]:
+            for arm in experiment.arms if seed not in done else ():
                 cell = cell_of(experiment.script, experiment.settings(arm), seed, SCRIPTS)
-                name = f"{experiment.name}: {arm}, seed {seed}"
-                _, _, asked = wanted.setdefault(cell.key, (cell, name, set()))
-                asked.add(experiment.metric_of(arm))
+                wanted.setdefault(cell.key, (cell, f"{experiment.name}: {arm}, seed {seed}"))
     return wanted
+
+
+def seeds_of(experiment, config):
+    return range(config.seeds or experiment.seeds)
 
 
 # ---------------------------------------------------------------- commands
 
 
 def show_catalogue(experiments, config):
-    found = {}
+    found, results = {}, load_results(config.cells)
     for experiment in experiments:
-        cells = cells_of([experiment], config)
-        runner = make_runner(config, cells)
-        done = sum(runner.is_finished(cell) for cell, *_ in cells.values())
-        print(f"{experiment.name}: {experiment.question} {done} of {len(cells)} cells done")
+        answer, seeds = answer_of(experiment, SCRIPTS, results), seeds_of(experiment, config)
+        done = len(complete_seeds(answer.arms) & set(seeds))
+        print(f"{experiment.name}: {experiment.question} {done} of {len(seeds)} seeds done")
         print(f"    claimed: {experiment.source}")
         print(f"    arms: {', '.join(experiment.arms)}")
-        found[experiment.name] = answer_of(experiment, SCRIPTS, config.cells).findings
-        for finding in found[experiment.name]:
+        found[experiment.name] = answer.findings
+        for finding in answer.findings:
             seeds = ", ".join(map(str, finding.seeds))
             verdict = f"{finding.verdict} (seed {seeds})" if seeds else "not run"
             print(f"    {finding.claim}: {verdict}")
@@ -141,14 +151,14 @@ def show_catalogue(experiments, config):
 
 def show_plan(experiments, config):
     """Cells, minutes and what so many seeds can show; returns {}."""
-    times = times_here(config.cells)
+    times, results, runner = times_here(config.cells), load_results(config.cells), runner_of(config)
     for experiment in experiments:
-        cells = cells_of([experiment], config)
-        arms, seeds = arms_of(experiment, SCRIPTS, config.cells), config.seeds or experiment.seeds
-        missing = make_runner(config, cells).missing([cell for cell, *_ in cells.values()])
+        arms, seeds = arms_of(experiment, SCRIPTS, results), len(seeds_of(experiment, config))
+        cells = [cell for cell, _ in cells_of([experiment], config, results).values()]
+        missing = runner.missing(cells)
         known = [times[kind_of(cell)] for cell in missing if kind_of(cell) in times]
         unknown = len(missing) - len(known)
-        print(f"{experiment.name}: {len(cells)} cells; {len(missing)} to run, with what they need")
+        print(f"{experiment.name}: {len(missing)} cells to run, with what they need")
         print(f"    about {sum(known) / 60:.0f} minutes here", end="")
         print(f", and {unknown} that were never timed here" if unknown else "")
         print(f"    {what_can_be_seen(experiment, arms, seeds)}")
@@ -165,29 +175,28 @@ def show_same_code(config):
     return found
 
 
-def make_runner(config, cells):
-    asked = {key: metrics for key, (_, _, metrics) in cells.items()}
-    return Runner(SCRIPTS, config.runs, config.cells, config.device, config.renew, asked)
+def runner_of(config):
+    return Runner(SCRIPTS, config.runs, config.cells, config.device)
 
 
 def run(experiments, config):
-    """Run what is missing. RuntimeError that names what failed, once all others are done."""
-    if config.jobs > 1:
-        return run_on_gpus(config)
+    """Run what is missing. What failed, in words, once all others are done; "" if nothing did."""
+    results = load_results(config.cells)
+    check_metric(experiments[0], results)
+    wanted = cells_of(experiments, config, results)
     for experiment in experiments:
         register(experiment, config)
-    wanted = cells_of(experiments, config)
-    cells = [cell for cell, *_ in wanted.values()][slice(*shard_of(config.shard))]
-    names = {key: name for key, (_, name, _) in wanted.items()}
+    if config.jobs > 1:
+        return run_on_gpus(config)
+    names = {key: name for key, (_, name) in wanted.items()}
     metric = experiments[0].metric if len(experiments) == 1 else ""
-    failed = make_runner(config, wanted).run(cells, names, metric)
-    if failed:
-        lines = "; ".join(f"{name}: {why}" for name, why in failed.items())
-        raise RuntimeError(f"{len(failed)} cells failed: {lines}")
+    failed = runner_of(config).run([cell for cell, _ in wanted.values()], names, metric)
+    lines = "; ".join(f"{name}: {why}" for name, why in failed.items())
+    return f"{len(failed)} cells failed: {lines}" if failed else ""
 
 
 def shard_of(text):
-    """ "i/n" -> the slice (i, None, n) of the cells. UserError if it is neither that nor empty."""
+    """ "i/n" -> the slice (i, None, n) of the seeds. UserError if it is neither that nor empty."""
     if not text:
         return 0, None, 1
     part, _, parts = text.partition("/")
@@ -197,12 +206,13 @@ def shard_of(text):
 
 
 def run_on_gpus(config):
-    """The same command once on each of so many GPUs; each takes cells that no other one has."""
+    """The same command once on each of so many GPUs; each takes cells that no other one has. What
+    failed, in words."""
     words = [word for word in sys.argv[1:] if word]
     own = [sys.executable, __file__, *words, "--jobs", "1", "--device"]
     running = [subprocess.Popen([*own, f"cuda:{gpu}"]) for gpu in range(config.jobs)]
-    if any([process.wait() for process in running]):
-        raise RuntimeError("a process failed; what the others finished is kept")
+    ended = [process.wait() for process in running]
+    return "a process failed; what the others finished is kept" if any(ended) else ""
 
 
 def register(experiment, config):
@@ -215,10 +225,10 @@ def register(experiment, config):
 
 def report(experiments, config):
     """Tables and pictures from what is there; all experiments: the page."""
-    registered = read_json(Path(config.cells) / REGISTERED)
-    answers = [answer_of(experiment, SCRIPTS, config.cells) for experiment in experiments]
+    registered, results = read_json(Path(config.cells) / REGISTERED), load_results(config.cells)
+    answers = [answer_of(experiment, SCRIPTS, results) for experiment in experiments]
     [noise] = [experiment for experiment in EXPERIMENTS if experiment.name == NOISE]
-    twins = twins_of(answers) or arms_of(noise, SCRIPTS, config.cells)
+    twins = twins_of(answers) or arms_of(noise, SCRIPTS, results)
     for answer in begun(answers):
         name, is_ours = answer.experiment.name, answer.experiment in EXPERIMENTS
         folder = make_folder(Path(config.out).parent / PICTURES if is_ours else config.runs)
@@ -227,8 +237,8 @@ def report(experiments, config):
         print(f"{folder}/{name}.png draws it\n")
     if len(experiments) == 1 and not begun(answers):
         [name] = [experiment.name for experiment in experiments]
-        hint = f"python ablate.py run {name}"
-        print(f"no claim of {name} has the cells that it takes; {hint}")
+        hint = "" if name == OWN else f"; python ablate.py run {name}"
+        print(f"no claim of {name} has the cells that it takes{hint}")
     if experiments == list(EXPERIMENTS):
         write_atomically(Path(config.out), page(answers, registered).encode())
         write_between_marks(Path(config.readme), claims_list(answers))

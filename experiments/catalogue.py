@@ -37,7 +37,6 @@ EXPERIMENTS = (
         arms=dict(qformer={}),
         claims=(Claim("qformer", "<", 0.387),),  # three points above chance
         metric="vqa_blind",
-        smallest=0.03,
         shown=("vqa",),
     ),
     Experiment(
@@ -130,7 +129,7 @@ EXPERIMENTS = (
             "all of it": {},
             "no hard negatives": dict(hard_negatives=False),
             "one caption": dict(captions=1),
-            "narrow": dict(pool_dim=0, embed_dim=64),
+            "narrow": dict(pool_dim=0),
             "stem": dict(encoder="stem"),
         },
         claims=(
@@ -248,7 +247,8 @@ EXPERIMENTS = (
     ),
     Experiment(
         name="words",
-        question="Is a text tower that reads both ways better, and is a bag of words worse?",
+        question="Is a text tower better that reads both ways (and gives the mean of its words, not"
+        " what stands at [EOS]), and is a bag of words worse?",
         source="CLIP, Radford et al. 2021, reads one way; Yuksekgonul et al. 2022: contrast is"
         " content with a bag of words",
         script="train_clip",
@@ -322,19 +322,24 @@ EXPERIMENTS = (
     ),
     Experiment(
         name="temperature",
-        question="Must the temperature be learned?",
+        question="Is a temperature that is learned as good as the best that is kept?",
         source="CLIP, Radford et al. 2021, learns it so that nobody has to search for it",
         script="train_clip",
         arms={"learned": {}} | {f"{t} kept": KEPT | dict(temperature=t) for t in (0.01, 0.07, 0.2)},
-        claims=tuple(Claim("learned", ">", f"{t} kept") for t in (0.01, 0.07, 0.2)),
+        claims=(
+            Claim("learned", "=", "0.07 kept"),
+            Claim("learned", ">", "0.01 kept"),
+            Claim("learned", ">", "0.2 kept"),
+        ),
         metric="r_at_1",
         smallest=0.02,
         shown=("zero_shot", "group_attributes", "matched_cosine"),
     ),
     Experiment(
         name="gap",
-        question="Does a low temperature keep pictures and captions apart?",
-        source="Liang et al. 2022, the modality gap: the lower the temperature, the wider",
+        question="Does a low temperature keep a picture and its caption apart?",
+        source="Liang et al. 2022, of the distance between the means of pictures and captions: the"
+        " lower the temperature, the wider",
         script="train_clip",
         arms={f"{t} kept": KEPT | dict(temperature=t) for t in (0.01, 0.07, 0.2)},
         claims=(
@@ -377,17 +382,5 @@ EXPERIMENTS = (
         claims=(Claim("the one before", ">", "last"),),
         metric="vqa",
         shown=ANSWERS,
-    ),
-    Experiment(
-        name="bias",
-        question="Is a model that sees no picture better where answers are biased?",
-        source="VQA v2, Goyal et al. 2017: language only 48.2 % on the unbalanced set, 41.4 %"
-        " on the balanced one",
-        script="train_vlm",
-        arms=dict(even={}, biased=dict(dataset="shapes-zipf")),
-        claims=(Claim("biased", ">", "even"),),
-        metric="vqa_blind",
-        smallest=0.03,
-        shown=("vqa", "vqa_blind_colour", "vqa_blind_shape"),
     ),
 )

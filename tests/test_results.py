@@ -9,6 +9,7 @@ from helpers import ROOT
 import ablate
 from tinyvlm.ablation import report
 from tinyvlm.ablation.findings import answer_of
+from tinyvlm.ablation.results import load_results
 from tinyvlm.training import files
 
 pytestmark = pytest.mark.quick
@@ -40,7 +41,8 @@ def test_the_findings_are_made_of_the_cells_to_the_byte():
     """Whoever clones the repository gets the same page from the committed cells."""
     cells = ROOT / "experiments" / "cells"
     registered = files.read_json(cells / ablate.REGISTERED)
-    answers = [answer_of(experiment, ablate.SCRIPTS, cells) for experiment in ablate.EXPERIMENTS]
+    found = load_results(cells)
+    answers = [answer_of(experiment, ablate.SCRIPTS, found) for experiment in ablate.EXPERIMENTS]
     findings = report.page(answers, registered)
     assert findings == (ROOT / "experiments" / "FINDINGS.md").read_text()
     verdicts = report.claims_list(answers)

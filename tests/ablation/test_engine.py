@@ -11,11 +11,11 @@ import train_vlm
 from tinyvlm.ablation import report, results, runner, same_code
 from tinyvlm.ablation.cells import cell_of
 from tinyvlm.ablation.experiment import Claim, Experiment, From
-from tinyvlm.ablation.findings import answer_of, arms_of, findings_of
+from tinyvlm.ablation.findings import answer_of, arms_of, complete_seeds, findings_of
 from tinyvlm.ablation.report import page
 from tinyvlm.evaluation.items import save_items
 from tinyvlm.evaluation.statistics import proportion
-from tinyvlm.training.config import UserError, with_recipe
+from tinyvlm.training.config import UserError, validate_config, with_recipe
 from tinyvlm.training.files import (
     FolderInUse,
     append_log,
@@ -90,8 +90,22 @@ def run(experiment, scripts, tmp_path, seeds=1, **settings):
 
 
 def page_of(experiments, tmp_path, registered):
-    answers = [answer_of(experiment, REAL, tmp_path / "cells") for experiment in experiments]
-    return page(answers, registered)
+    found = results.load_results(tmp_path / "cells")
+    return page([answer_of(experiment, REAL, found) for experiment in experiments], registered)
+
+
+def arms_in(experiment, tmp_path):
+    return arms_of(experiment, REAL, results.load_results(tmp_path / "cells"))
+
+
+def file_of(cell, tmp_path):
+    """What is kept of a cell, made here."""
+    return tmp_path / "cells" / f"{results.made_here(cell)}.json"
+
+
+def other_code(monkeypatch, version="newer"):
+    for module in (results, same_code):
+        monkeypatch.setattr(module, "code_version", lambda: version)
 
 
 # ---------------------------------------------------------------- cells
@@ -140,7 +154,7 @@ def test_settings_of_every_cell_of_the_catalogue_are_valid():
         for cell in cells(experiment):
             for part in cell.with_needs():
                 folders = {name: "runs/x" for name in part.needs}
-                with_recipe(REAL[part.script].Config, part.settings | folders)
+                validate_config(with_recipe(REAL[part.script].Config, part.settings | folders))
             assert part.key == cell.key
 
 
@@ -162,7 +176,7 @@ def test_what_is_finished_is_not_run_again_and_seeds_are_added(scripts, tmp_path
 def test_lost_weights_are_trained_again_where_they_are_needed(scripts, tmp_path):
     run(CONNECTOR, scripts, tmp_path)
     clip = cells(CONNECTOR)[0].needs["clip"]
-    (tmp_path / "runs" / clip.key / "metrics.json").unlink()
+    (tmp_path / "runs" / results.made_here(clip) / "metrics.json").unlink()
     engine = make_runner(scripts, tmp_path)
     assert engine.missing(cells(CONNECTOR)) == []  # nobody needs them
     label = cell_of("train_vlm", CONNECTOR.common | dict(projector="label"), 0, REAL)
@@ -175,10 +189,7 @@ def test_a_cell_that_fails_is_told_and_the_others_go_on(tmp_path):
     names = {cell.key: cell.settings["projector"] for cell in cells(CONNECTOR)}
     failed = engine.run(cells(CONNECTOR), names, "vqa")
     assert set(failed) == {"linear"} and "it broke" in failed["linear"]
-    assert [bool(results.load_result(tmp_path / "cells", c)) for c in cells(CONNECTOR)] == [
-        False,
-        True,
-    ]
+    assert [engine.is_finished(cell) for cell in cells(CONNECTOR)] == [False, True]
 
 
 def test_what_needs_a_failed_cell_fails_without_being_run(tmp_path):
@@ -196,22 +207,26 @@ def test_a_cell_that_another_process_has_is_looked_at_again(tmp_path, monkeypatc
     scripts = {"train_clip": Fake(train_clip, busy=[True]), "train_vlm": Fake(train_vlm)}
     assert run(CONNECTOR, scripts, tmp_path) == {}
     assert len(scripts["train_clip"].calls) == 1 and len(naps) <= 1
-    assert all(results.load_result(tmp_path / "cells", cell) for cell in cells(CONNECTOR))
+    assert all(results.load_todays(tmp_path / "cells", cell) for cell in cells(CONNECTOR))
 
 
 def test_a_stopped_cell_goes_on_but_not_with_other_code(scripts, tmp_path, monkeypatch):
-    [cell, _] = cells(CONNECTOR)
+    cell = cells(CONNECTOR)[0]
     run(CONNECTOR, scripts, tmp_path)
-    folder = tmp_path / "runs" / cell.key
-    for code, resume in (("same", True), ("other", False)):
-        (folder / "metrics.json").unlink()
-        (tmp_path / "cells" / f"{cell.key}.json").unlink()
-        folder.with_suffix(".code").write_text("same")
-        monkeypatch.setattr(runner, "code_version", lambda code=code: code)
-        scripts["train_vlm"].calls.clear()
-        run(CONNECTOR, scripts, tmp_path)
-        [call] = scripts["train_vlm"].calls
-        assert (call.resume, call.overwrite) == (resume, not resume)
+    begun = tmp_path / "runs" / results.made_here(cell)
+    (begun / "metrics.json").unlink()
+    file_of(cell, tmp_path).unlink()
+    scripts["train_vlm"].calls.clear()
+    run(CONNECTOR, scripts, tmp_path)
+    [call] = scripts["train_vlm"].calls
+    assert call.resume and call.out == str(begun)
+    (begun / "metrics.json").unlink()
+    file_of(cell, tmp_path).unlink()
+    other_code(monkeypatch)
+    scripts["train_vlm"].calls.clear()
+    run(CONNECTOR, scripts, tmp_path)
+    assert len(scripts["train_vlm"].calls) == 3  # what it needs, too
+    assert not any(c.resume or c.out == str(begun) for c in scripts["train_vlm"].calls)
 
 
 # ---------------------------------------------------------------- code versions
@@ -229,19 +244,47 @@ def test_the_version_follows_what_the_code_does_and_no_comment(tmp_path):
     assert len(results.code_version()) == 8
 
 
-def test_cells_of_different_code_are_not_paired(scripts, tmp_path, monkeypatch):
-    run(CONNECTOR, scripts, tmp_path)
+@pytest.mark.parametrize("what", ["code_version", "hardware"])
+def test_what_different_code_or_machines_made_is_not_paired(scripts, tmp_path, monkeypatch, what):
     only_mlp = dataclasses.replace(CONNECTOR, arms=dict(mlp=dict(projector="mlp")), claims=())
-    monkeypatch.setattr(results, "code_version", lambda: "newer")
-    monkeypatch.setattr(runner, "code_version", lambda: "newer")
-    assert run(only_mlp, scripts, tmp_path) == {}  # what is there is kept
-    [finding] = findings_of(CONNECTOR, arms_of(CONNECTOR, REAL, tmp_path / "cells"))
-    assert finding.seeds == [0]
-    for cell in tmp_path.glob("runs/*/metrics.json"):
-        cell.unlink()
-    run(only_mlp, scripts, tmp_path, renew=True)
-    [finding] = findings_of(CONNECTOR, arms_of(CONNECTOR, REAL, tmp_path / "cells"))
-    assert finding.seeds == [] and finding.left_out == [0]
+    run(CONNECTOR, scripts, tmp_path)
+    monkeypatch.setattr(results, what, lambda: "another")
+    run(only_mlp, scripts, tmp_path)
+    kept = list((tmp_path / "cells").glob("*.json"))
+    assert len(kept) == 4 + 3  # nothing that was there is lost
+    [finding] = findings_of(CONNECTOR, arms_in(CONNECTOR, tmp_path))
+    assert finding.seeds == [0]  # those that one maker made
+    arms = arms_in(CONNECTOR, tmp_path)
+    assert complete_seeds(arms) == {0}
+    for cell in cells(CONNECTOR):  # and where nobody made both, it says so
+        for path in (tmp_path / "cells").glob(f"{cell.key}-*.json"):
+            if "another" not in path.read_text() and cell.settings["projector"] == "mlp":
+                path.unlink()
+    arms = arms_in(CONNECTOR, tmp_path)
+    [finding] = findings_of(CONNECTOR, arms)
+    assert finding.seeds == [] and finding.left_out == [0] and complete_seeds(arms) == set()
+
+
+def test_a_seed_is_finished_by_one_maker(scripts, tmp_path, monkeypatch):
+    """Who adds an arm with newer code runs again what it is compared with, and only that."""
+    monkeypatch.setattr(ablate, "SCRIPTS", scripts)
+    run(CONNECTOR, scripts, tmp_path, seeds=2)
+    other_code(monkeypatch)
+    config = ablate.Config(seeds=3)
+
+    def wanted(arms, **settings):
+        experiment = dataclasses.replace(CONNECTOR, arms=CONNECTOR.arms | arms)
+        found = results.load_results(tmp_path / "cells")
+        cells = ablate.cells_of([experiment], dataclasses.replace(config, **settings), found)
+        return [name.removeprefix("connector: ") for _, name in cells.values()]
+
+    assert wanted({}) == ["linear, seed 2", "mlp, seed 2"]
+    assert wanted({}, shard="0/2") == ["linear, seed 2", "mlp, seed 2"] and not wanted(
+        {}, shard="1/2"
+    )
+    three = [f"{arm}, seed {seed}" for seed in range(3) for arm in ("linear", "mlp", "new")]
+    assert wanted(dict(new=dict(projector="label"))) == three
+    assert wanted({}, renew=True) == [name for name in three if "new" not in name]
 
 
 def test_code_that_gives_the_same_numbers_is_the_same(scripts, tmp_path, monkeypatch):
@@ -250,8 +293,8 @@ def test_code_that_gives_the_same_numbers_is_the_same(scripts, tmp_path, monkeyp
     with pytest.raises(UserError, match="no cell of other code"):
         same_code.check_same_code(scripts, *folders)
     older = results.code_version()
-    for module in (results, runner, same_code):
-        monkeypatch.setattr(module, "code_version", lambda: "newer")
+    kept = file_of(cells(CONNECTOR)[1], tmp_path)
+    other_code(monkeypatch)
     with monkeypatch.context() as other_recipe:
         other_recipe.setitem(train_vlm.Config.RECIPES["lab"], "steps", LAB_STEPS + 100)
         assert same_code.check_same_code(scripts, *folders) == {older: False}
@@ -260,21 +303,17 @@ def test_code_that_gives_the_same_numbers_is_the_same(scripts, tmp_path, monkeyp
     assert same_code.check_same_code(scripts, *folders) == {older: False}
     monkeypatch.setitem(GOOD, "linear", before)
     assert same_code.check_same_code(scripts, *folders) == {older: True}
-    assert make_runner(scripts, tmp_path, renew=True).missing(cells(CONNECTOR)) == []
-    mlp = tmp_path / "cells" / f"{cells(CONNECTOR)[1].key}.json"
-    mlp.write_text(mlp.read_text().replace(f'"code": "{older}"', '"code": "newer"'))
-    [finding] = findings_of(CONNECTOR, arms_of(CONNECTOR, REAL, tmp_path / "cells"))
+    assert make_runner(scripts, tmp_path).missing(cells(CONNECTOR)) == []
+    kept.write_text(kept.read_text().replace(f'"code": "{older}"', '"code": "newer"'))
+    [finding] = findings_of(CONNECTOR, arms_in(CONNECTOR, tmp_path))
     assert finding.seeds == [0] and finding.left_out == []
 
 
-def test_a_cell_that_is_older_than_a_metric_is_run_again_for_it(scripts, tmp_path, monkeypatch):
+def test_a_cell_that_is_older_than_a_metric_is_run_again_for_it(scripts, tmp_path):
     run(CONNECTOR, scripts, tmp_path)
-    linear, mlp = cells(CONNECTOR)
-    asked = {linear.key: {"vqa"}, mlp.key: {"vqa", "what_is_new"}}
-    assert make_runner(scripts, tmp_path, asked=asked).missing([linear, mlp]) == []  # nobody can
-    for module in (results, runner):
-        monkeypatch.setattr(module, "code_version", lambda: "newer")
-    assert make_runner(scripts, tmp_path, asked=asked).missing([linear, mlp]) == [mlp]
+    younger = dataclasses.replace(CONNECTOR, metrics=dict(mlp="what_is_new"))
+    arms = arms_in(younger, tmp_path)
+    assert (list(arms["linear"]), list(arms["mlp"])) == ([0], []) and not complete_seeds(arms)
 
 
 # ---------------------------------------------------------------- findings
@@ -282,7 +321,7 @@ def test_a_cell_that_is_older_than_a_metric_is_run_again_for_it(scripts, tmp_pat
 
 def test_a_finding_pairs_seeds(scripts, tmp_path):
     run(CONNECTOR, scripts, tmp_path, seeds=3)
-    arms = arms_of(CONNECTOR, REAL, tmp_path / "cells")
+    arms = arms_in(CONNECTOR, tmp_path)
     [finding] = findings_of(CONNECTOR, arms)
     assert finding.seeds == [0, 1, 2] and finding.difference == pytest.approx(0.1)
     assert finding.verdict == "REPRODUCED" and finding.p == 0.0 and finding.left_out == []
@@ -338,7 +377,7 @@ def test_one_run_may_be_looked_at_in_two_ways(scripts, tmp_path):
     assert twice.registration != dataclasses.replace(twice, metrics={}).registration
     run(twice, scripts, tmp_path, seeds=3)
     assert len([c for c in scripts["train_vlm"].calls if c.stages != "language"]) == 3
-    arms = arms_of(twice, REAL, tmp_path / "cells")
+    arms = arms_in(twice, tmp_path)
     [finding] = findings_of(twice, arms)
     few, many = (np.mean([r.number(m) for r in arms["few"].values()]) for m in SCORES[:2])
     assert few - many > 0.1
@@ -346,7 +385,7 @@ def test_one_run_may_be_looked_at_in_two_ways(scripts, tmp_path):
     text = page_of([twice], tmp_path, {})
     assert f"| few |  | 3 | {few:.3f}" in text and f"| many |  | 3 | {many:.3f}" in text
     unknown = dataclasses.replace(twice, metrics=dict(many="what a younger version measures"))
-    assert not arms_of(unknown, REAL, tmp_path / "cells")["many"]
+    assert not arms_in(unknown, tmp_path)["many"]
 
 
 def test_the_page_ends_with_how_seeds_scatter(scripts, tmp_path):
@@ -359,7 +398,7 @@ def test_the_page_ends_with_how_seeds_scatter(scripts, tmp_path):
     run(blind, scripts, tmp_path, seeds=3)
     known = {m: 0 for _, _, metrics in report.PLAIN for m in (*metrics, "vqa_blind")}
     for cell in cells(blind, 3):
-        path = tmp_path / "cells" / f"{cell.key}.json"
+        path = file_of(cell, tmp_path)
         content = read_json(path)
         metrics = known | content["metrics"]
         items = {name: content["items"]["vqa"] for name in metrics}
@@ -399,11 +438,23 @@ def test_ones_own_question(scripts, tmp_path, monkeypatch, capsys):
         (dict(command="run", arm=("a:", "b:"), name="connector"), "leave out"),
         (dict(command="run", name="connector", shard="3/3"), "--shard"),
         (dict(command="rnu"), "run"),
+        (dict(command="run", arm=("a:", "b:"), metric="vqu"), "not measured by train_vlm .*vqa"),
     ],
 )
-def test_errors_are_for_people(settings, words, tmp_path):
+def test_errors_are_for_people(settings, words, scripts, tmp_path):
+    run(CONNECTOR, scripts, tmp_path)
     with pytest.raises(UserError, match=words):
         ablate.main(ablate.Config(**settings, cells=str(tmp_path / "cells")))
+
+
+def test_what_failed_is_told_after_the_others_are_reported(tmp_path, monkeypatch, capsys):
+    failing = {"train_clip": Fake(train_clip), "train_vlm": Fake(train_vlm, fail=["label"])}
+    monkeypatch.setattr(ablate, "SCRIPTS", failing)
+    folders = dict(runs=str(tmp_path / "runs"), cells=str(tmp_path / "cells"))
+    arms = ("a: --projector linear", "b: --projector mlp", "c: --projector label")
+    with pytest.raises(RuntimeError, match="3 cells failed: own-question: c, seed 0: .*it broke"):
+        ablate.main(ablate.Config(command="run", arm=arms, seeds=3, **folders))
+    assert "| b > a | +10.0 |" in capsys.readouterr().out
 
 
 def test_shards_share_the_work(scripts, tmp_path, monkeypatch):
@@ -418,7 +469,7 @@ def test_shards_share_the_work(scripts, tmp_path, monkeypatch):
         ran.append(
             [(c.projector, c.seed) for c in scripts["train_vlm"].calls if c.stages != "language"]
         )
-    assert ran == [[("linear", 0), ("linear", 1)], [("mlp", 0), ("mlp", 1)]]
+    assert ran == [[("linear", 0), ("mlp", 0)], [("linear", 1), ("mlp", 1)]]  # a seed is whole
 
 
 def test_the_catalogue_and_the_plan_run_from_nothing(tmp_path, capsys):

@@ -108,19 +108,25 @@ def test_planning():
 
 
 @pytest.mark.parametrize(
-    "relation, difference, p, p_equivalent, wanted",
+    "relation, difference, p, p_equivalent, half, wanted",
     [
-        (">", 0.03, 0.01, 0.9, "REPRODUCED"),
-        (">", -0.03, 0.01, 0.9, "REVERSED"),
-        ("<", -0.03, 0.01, 0.9, "REPRODUCED"),
-        ("<", 0.03, 0.01, 0.9, "REVERSED"),
-        (">", 0.002, 0.01, 0.001, "NULL"),  # there, but of no interest
-        (">", 0.02, 0.2, 0.6, "INCONCLUSIVE"),
-        ("=", 0.002, 0.3, 0.01, "REPRODUCED"),
-        ("=", 0.03, 0.01, 0.9, "REVERSED"),
-        ("=", 0.01, 0.2, 0.4, "INCONCLUSIVE"),
-        (">", NAN, NAN, NAN, "INCONCLUSIVE"),
+        (">", 0.03, 0.01, 0.9, 0.02, "REPRODUCED"),
+        (">", -0.03, 0.01, 0.9, 0.02, "REVERSED"),
+        ("<", -0.03, 0.01, 0.9, 0.02, "REPRODUCED"),
+        ("<", 0.03, 0.01, 0.9, 0.02, "REVERSED"),
+        (">", 0.03, 0.01, 0.9, 0.04, "INCONCLUSIVE"),  # by seeds it is there, by scenes it may not
+        (">", 0.002, 0.01, 0.001, 0.001, "NULL"),  # there, but of no interest
+        (">", 0.002, 0.01, 0.001, 0.02, "INCONCLUSIVE"),
+        (">", 0.02, 0.2, 0.6, 0.01, "INCONCLUSIVE"),
+        ("=", 0.002, 0.3, 0.01, 0.004, "REPRODUCED"),
+        ("=", 0.002, 0.3, 0.01, 0.02, "INCONCLUSIVE"),
+        ("=", 0.03, 0.01, 0.9, 0.02, "REVERSED"),
+        ("=", 0.01, 0.2, 0.4, 0.01, "INCONCLUSIVE"),
+        (">", NAN, NAN, NAN, NAN, "INCONCLUSIVE"),
     ],
 )
-def test_verdicts(relation, difference, p, p_equivalent, wanted):
-    assert statistics.verdict(relation, difference, p, p_equivalent) == wanted
+def test_verdicts(relation, difference, p, p_equivalent, half, wanted):
+    """Where 0.01 is the smallest of interest."""
+    interval = (difference - half, difference + half)
+    found = statistics.verdict(relation, difference, p, p_equivalent, interval, 0.01)
+    assert found == wanted

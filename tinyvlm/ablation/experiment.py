@@ -5,9 +5,10 @@ import json
 import shlex
 from dataclasses import dataclass, field
 
-from tinyvlm.training.config import UserError, parse_settings
+from tinyvlm.training.config import UserError, did_you_mean, parse_settings
 
 RELATIONS = (">", "<", "=")
+OWN = "own-question"  # the name of an experiment that stands in no catalogue
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,19 @@ def own_question(config, scripts):
         raise UserError("one --arm compares nothing; give two or more")
     first, *others = arms
     return Experiment(
-        name="own-question", question=" or ".join(arms) + "?", source="nobody",
+        name=OWN, question=" or ".join(arms) + "?", source="nobody",
         script=config.script, arms=arms, metric=config.metric, smallest=config.smallest,
         claims=tuple(Claim(arm, ">", first) for arm in others),
         common=dict(recipe=config.recipe),
     )  # fmt: skip
+
+
+def check_metric(experiment, results):
+    """UserError, before anything is run, if no finished cell of the script has the metric of one's
+    own question. results: see load_results."""
+    contents = [result.content for those in results.values() for result in those]
+    known = {m for c in contents if c["script"] == experiment.script for m in c["metrics"]}
+    if known and experiment.name == OWN and experiment.metric not in known:
+        what = f"--metric {experiment.metric} is not measured by {experiment.script}"
+        hint = did_you_mean(experiment.metric, known)
+        raise UserError(f"{what}{hint}; metrics.json of any run names what is")

@@ -1,13 +1,13 @@
 """What the cells of an experiment say: differences, intervals, verdicts."""
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 
 from tinyvlm.ablation import statistics
 from tinyvlm.ablation.cells import cell_of
-from tinyvlm.ablation.results import load_result
 from tinyvlm.evaluation.statistics import RatioMetric
 
 MOST_SEEDS = 32  # of which finished cells are looked for
@@ -18,7 +18,7 @@ class Finding:
     """One claim and what became of it. Differences are those of shares: 0.01 is a point.
 
     interval: Student's t over seeds. both: the bootstrap over seeds and scenes. left_out: seeds
-    whose two cells are there, but of different code. needed: seeds that would decide.
+    whose two cells are there, but of different makers. needed: seeds that would decide.
     """
 
     claim: object
@@ -34,16 +34,42 @@ class Finding:
     left_out: list
 
 
-def arms_of(experiment, scripts, folder):
-    """Finished cells that have what the experiment asks of its arms: {arm: {seed: Result}}."""
+def arms_of(experiment, scripts, results):
+    """Finished cells that have what the experiment asks of its arms: {arm: {seed: Result}}.
+
+    results: see load_results. Of a seed those that one maker made of most arms, or the latest such;
+    where an arm lacks that, its latest.
+    """
     found = {arm: {} for arm in experiment.arms}
-    for arm, results in found.items():
-        for seed in range(MOST_SEEDS):
+    for seed in range(MOST_SEEDS):
+        made = {}
+        for arm in experiment.arms:
             cell = cell_of(experiment.script, experiment.settings(arm), seed, scripts)
-            result = load_result(folder, cell)
-            if result and experiment.metric_of(arm) in result.content["metrics"]:
-                results[seed] = result
+            metric = experiment.metric_of(arm)
+            those = [r for r in results.get(cell.key, []) if metric in r.content["metrics"]]
+            if those:
+                made[arm] = those
+        best = best_maker(made.values())
+        for arm, those in made.items():
+            same = [result for result in those if result.maker == best]
+            found[arm][seed] = (same or those)[-1]
     return found
+
+
+def best_maker(results_of_arms):
+    """Who made most arms; of several the latest. results_of_arms: [[Result]]."""
+    arms, latest = Counter(), {}
+    for those in results_of_arms:
+        arms.update({result.maker for result in those})
+        for result in those:
+            latest[result.maker] = max(result.content["date"], latest.get(result.maker, ""))
+    return max(arms, key=lambda maker: (arms[maker], latest[maker]), default=None)
+
+
+def complete_seeds(arms):
+    """Seeds of which all arms are there, of one maker."""
+    seeds = set.intersection(*(set(results) for results in arms.values()))
+    return {s for s in seeds if len({results[s].maker for results in arms.values()}) == 1}
 
 
 @dataclass(frozen=True)
@@ -60,16 +86,19 @@ class Answer:
         return any(finding.seeds for finding in self.findings)
 
 
-def answer_of(experiment, scripts, folder):
-    arms = arms_of(experiment, scripts, folder)
+def answer_of(experiment, scripts, results):
+    arms = arms_of(experiment, scripts, results)
     return Answer(experiment, arms, findings_of(experiment, arms))
 
 
 def findings_of(experiment, arms):
-    """A Finding for each claim, Holm's correction over all of them."""
+    """A Finding for each claim, Holm's correction over all of them, of both kinds of p."""
     raw = [compare(claim, arms, experiment) for claim in experiment.claims]
-    ps = statistics.holm([found["p"] for found in raw])
-    return [judge(found, p, experiment.smallest) for found, p in zip(raw, ps, strict=True)]
+    corrected = [statistics.holm([found[p] for found in raw]) for p in ("p", "p_equivalent")]
+    return [
+        judge(found | dict(p=p, p_equivalent=p_equivalent), experiment.smallest)
+        for found, p, p_equivalent in zip(raw, *corrected, strict=True)
+    ]
 
 
 def compare(claim, arms, experiment):
@@ -77,7 +106,7 @@ def compare(claim, arms, experiment):
     one = arms[claim.first]
     other = arms.get(claim.second, one)  # against a number, a seed needs but one cell
     both = sorted(set(one) & set(other))
-    seeds = [seed for seed in both if one[seed].codes == other[seed].codes]
+    seeds = [seed for seed in both if one[seed].maker == other[seed].maker]
     found = dict(claim=claim, seeds=seeds, left_out=[seed for seed in both if seed not in seeds])
     nothing = (math.nan, math.nan)
     if not seeds:
@@ -100,16 +129,20 @@ def compare(claim, arms, experiment):
     )
 
 
-def judge(found, p, smallest):
+def judge(found, smallest):
+    """A Finding from what compare gives, with corrected p's."""
+    seeds = len(found["seeds"])
     verdict = statistics.verdict(
-        found["claim"].relation, found["difference"], p, found["p_equivalent"]
-    )
-    if len(found["seeds"]) < statistics.MIN_SEEDS:
+        found["claim"].relation, found["difference"], found["p"], found["p_equivalent"],
+        found["both"], smallest,
+    )  # fmt: skip
+    if seeds < statistics.MIN_SEEDS:
         verdict = "INCONCLUSIVE"
     needed = None
     if verdict == "INCONCLUSIVE" and not math.isnan(found["deviation"]):
-        needed = max(statistics.seeds_needed(found["deviation"], smallest), statistics.MIN_SEEDS)
-    return Finding(**found | dict(p=p), verdict=verdict, needed=needed)
+        planned = statistics.seeds_needed(found["deviation"], smallest)
+        needed = max(planned, statistics.MIN_SEEDS, seeds + 1)
+    return Finding(**found, verdict=verdict, needed=needed)
 
 
 def constant(metric, value):

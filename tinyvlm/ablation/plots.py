@@ -31,6 +31,9 @@ def draw(experiment, arms, path):
 
 
 def draw_arm(axis, row, values, colour):
+    values = [value for value in values if not np.isnan(value)]  # a cell may be older than a metric
+    if not values:
+        return
     mean = float(np.mean(values))
     axis.scatter(values, [row] * len(values), s=14, color=colour, alpha=0.5)
     axis.scatter([mean], [row], s=60, color=colour, marker="|", linewidth=2.5)

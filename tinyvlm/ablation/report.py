@@ -5,6 +5,7 @@ import textwrap
 
 import numpy as np
 
+from tinyvlm.ablation.experiment import OWN
 from tinyvlm.training.files import write_atomically
 
 PICTURES = "findings"  # folder of the pictures, beside the page
@@ -26,9 +27,11 @@ Written by `python ablate.py report` from `experiments/cells/`; the experiments 
 `experiments/catalogue.py`. Arms of a seed share data, order and initial weights, so differences
 are paired. `t`: 95 % interval of the mean difference over seeds (Student); `seeds and scenes`:
 bootstrap over both; `p`: Holm's, over the claims of an experiment; `p (equal)`: two one-sided
-tests that the difference is smaller than the smallest of interest. REPRODUCED and REVERSED: it is
-there, in the claimed or in the other direction; NULL: too small to be of interest; INCONCLUSIVE:
-more seeds are needed.
+tests that the difference is smaller than the smallest of interest, corrected, too. REPRODUCED and
+REVERSED: it is there, in the claimed or in the other direction (it may be smaller than the smallest
+of interest); NULL: too small to be of interest; INCONCLUSIVE: more seeds are needed. Each of them
+holds by the seeds (p) and by seeds and scenes (the bootstrap). Seeds are paired within one version
+of the code on one machine.
 """
 
 
@@ -159,12 +162,12 @@ def notes(experiment, arms, findings, registered):
         yield f"{what.capitalize()}: {'; '.join(values)}."
     for finding in findings:
         if finding.left_out:
-            yield f"Left out of {finding.claim}, for its two cells are of different code: seeds" + (
-                f" {', '.join(map(str, finding.left_out))}; `--renew` runs them again."
-            )
+            left_out = ", ".join(map(str, finding.left_out))
+            yield f"Left out of {finding.claim}, being of different code or machines: {left_out}."
         if finding.needed:
             yield f"{finding.claim}: about {finding.needed} seeds would decide."
-    yield f"`python ablate.py run {experiment.name} --seeds {experiment.seeds}`"
+    if experiment.name != OWN:
+        yield f"`python ablate.py run {experiment.name} --seeds {experiment.seeds}`"
 
 
 def noise_notes(metric, twins):
@@ -172,9 +175,9 @@ def noise_notes(metric, twins):
     apart = [
         abs(one.number(metric) - twins["another"][seed].number(metric))
         for seed, one in twins.get("one", {}).items()
-        if seed in twins["another"] and metric in one.content["metrics"]
+        if seed in twins["another"] and one.maker == twins["another"][seed].maker
     ]
-    if apart:
+    if apart and not np.isnan(apart).any():
         moved = f"{100 * np.mean(apart):.1f} points (mean of {len(apart)} seeds)"
         yield f"Rounding alone, by another number of threads, moves `{metric}` by {moved}."
 
@@ -199,7 +202,8 @@ def number(p):
 
 
 def over_seeds(values, digits=3):
-    """Their mean, and their range where there are several."""
+    """Their mean, and their range where there are several; of those that are there."""
+    values = [value for value in values if not math.isnan(value)]
     if not values:
         return ""
     mean = f"{np.mean(values):.{digits}f}"

@@ -1,11 +1,19 @@
-"""What finished cells found, as files in the repository: numbers, items, log; no weights."""
+"""What finished cells found, as files in the repository: numbers, items, log; no weights.
+
+A file is called KEY-CODE-HARDWARE.json. The same cell made by other code, or on another machine, is
+another file beside it, and arms are compared within what one code made on one machine: so nothing
+that is there is ever lost, and whoever adds seeds or arms elsewhere runs what they are compared
+with again.
+"""
 
 import ast
 import functools
 import hashlib
 import json
+import math
 import os
 import platform
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +33,8 @@ class Result:
     same_code: dict = field(default_factory=dict)  # see same_code.py
 
     def number(self, metric):
-        return self.content["metrics"][metric]
+        """nan: this cell is older than the metric."""
+        return self.content["metrics"].get(metric, math.nan)
 
     @property
     def log(self):
@@ -36,22 +45,46 @@ class Result:
         return unpack(self.content["items"][name])
 
     @property
-    def codes(self):
-        """The versions of the code that made it and what it needed: a set. Cells of different code
-        are not paired."""
+    def maker(self):
+        """The versions of the code that made it and what it needed, and the machine. Cells of
+        different makers are not paired."""
         needs = self.content["needs"].values()
         codes = {self.content["code"]}.union(*(need["codes"] for need in needs))
-        return set(map(self.canonical, codes))
+        return frozenset(map(self.canonical, codes)), self.content["hardware"]
+
+    @property
+    def is_todays(self):
+        """Was it made by this code on this machine?"""
+        return self.maker == (frozenset({self.canonical(code_version())}), hardware())
 
     def canonical(self, code):
         """The first version that gave the same numbers as this one."""
         return self.same_code.get(code, code)
 
 
-def load_result(folder, cell):
-    """Result, or None if the cell is not finished."""
-    content = read_json(Path(folder) / f"{cell.key}.json")
-    return Result(content, read_json(Path(folder) / SAME_CODE)) if content else None
+def load_results(folder):
+    """All that is kept: {key of a cell: [Result]}, the latest last."""
+    same, found = read_json(Path(folder) / SAME_CODE), {}
+    for path in sorted(Path(folder).glob("*-*-*.json")):
+        result = Result(read_json(path), same)
+        found.setdefault(path.name.split("-")[0], []).append(result)
+    for results in found.values():
+        results.sort(key=lambda result: result.content["date"])
+    return found
+
+
+def load_todays(folder, cell):
+    """What today's code made of a cell on this machine: Result or None."""
+    same = read_json(Path(folder) / SAME_CODE)
+    paths = sorted(Path(folder).glob(f"{cell.key}-*.json"))
+    results = (Result(read_json(path), same) for path in paths)
+    return next((result for result in results if result.is_todays), None)
+
+
+def made_here(cell):
+    """A name for what today's code makes of a cell on this machine."""
+    machine = hashlib.sha256(hardware().encode()).hexdigest()[:4]
+    return f"{cell.key}-{code_version()}-{machine}"
 
 
 def save_result(folder, cell, run_folder, needed):
@@ -62,11 +95,12 @@ def save_result(folder, cell, run_folder, needed):
         settings=cell.settings,
         threads=cell.threads or torch.get_num_threads(),
         needs={
-            name: dict(key=need.key, settings=need.settings, codes=sorted(needed[name].codes))
+            name: dict(key=need.key, settings=need.settings, codes=sorted(needed[name].maker[0]))
             for name, need in cell.needs.items()
         },
         code=code_version(),
         hardware=hardware(),
+        date=time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()),
         config=read_json(run_folder / "config.json"),
         metrics=read_json(run_folder / "metrics.json"),
         log=read_log(run_folder),
@@ -74,7 +108,7 @@ def save_result(folder, cell, run_folder, needed):
     )
     lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in content.items()]
     text = "{\n" + ",\n".join(lines) + "\n}\n"
-    write_atomically(make_folder(folder) / f"{cell.key}.json", text.encode())
+    write_atomically(make_folder(folder) / f"{made_here(cell)}.json", text.encode())
 
 
 def hardware():

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from tinyvlm.ablation.results import code_version, load_result, save_result
+from tinyvlm.ablation.results import load_todays, made_here, save_result
 from tinyvlm.training.checkpoint import checkpoint_file
 from tinyvlm.training.config import Stopped, UserError, describe_failure, with_recipe
 from tinyvlm.training.files import FolderInUse, make_folder, read_json
@@ -20,30 +20,23 @@ PAUSE = 5  # seconds, where all that is left is being run by others
 
 
 class Runner:
-    """Runs cells in folders below `runs` and keeps what they find in `results`.
-
-    scripts: {name: module}, whose main(config) is called. device: for all of them. renew: cells
-    that older code finished are run again. asked: {key of a cell: metrics}; where older code
-    finished it and did not measure one of them, it is run again, too.
+    """Runs cells, by today's code on this machine, in folders below `runs`; keeps what they find in
+    `results`. scripts: {name: module}, whose main(config) is called. device: for all of them.
     """
 
-    def __init__(self, scripts, runs, results, device="auto", renew=False, asked=None):
+    def __init__(self, scripts, runs, results, device="auto"):
         self.scripts, self.runs, self.results = scripts, Path(runs), results
-        self.device, self.renew, self.asked = device, renew, asked or {}
+        self.device = device
         self.failed = {}  # {key: a line that says why}
 
     def is_finished(self, cell):
-        """Its result is there, with what is asked, and of today's code where that is wanted."""
-        result = load_result(self.results, cell)
-        if not result:
-            return False
-        is_todays = result.content["code"] == code_version()
-        if not is_todays and not self.asked.get(cell.key, set()) <= set(result.content["metrics"]):
-            return False
-        return not self.renew or result.codes == {result.canonical(code_version())}
+        return load_todays(self.results, cell) is not None
+
+    def folder(self, cell):
+        return self.runs / made_here(cell)
 
     def has_weights(self, cell):
-        folder = self.runs / cell.key
+        folder = self.folder(cell)
         return (folder / "metrics.json").exists() and checkpoint_file(folder).exists()
 
     def missing(self, cells):
@@ -81,7 +74,7 @@ class Runner:
         elif any(need in left for need in cell.needs.values()):
             return None
         else:
-            bar.set_postfix_str(f"{name}; see {cell.key}.txt")
+            bar.set_postfix_str(f"{name}; see {made_here(cell)}.txt")
             try:
                 metrics = self.run_cell(cell)
                 scored = f"{score} {metrics[score]:.4f}, " if score in metrics else ""
@@ -97,26 +90,23 @@ class Runner:
         return f"{name}: FAILED: {self.failed[cell.key]}"
 
     def run_cell(self, cell):
-        """Call its script's main, or let it go on where the same code has stopped: metrics.json."""
-        script, folder = self.scripts[cell.script], make_folder(self.runs) / cell.key
-        has_begun, mark = (folder / "last.pt").exists(), folder.with_suffix(".code")
-        is_same_code = mark.exists() and mark.read_text() == code_version()
+        """Call its script's main, or let it go on where it has stopped: metrics.json."""
+        make_folder(self.runs)
+        script, folder = self.scripts[cell.script], self.folder(cell)
         settings = cell.settings | dict(
             out=str(folder),
             device=self.device,
-            resume=has_begun and is_same_code,
-            overwrite=not is_same_code,
-            **{name: str(self.runs / need.key) for name, need in cell.needs.items()},
+            resume=(folder / "last.pt").exists(),
+            **{name: str(self.folder(need)) for name, need in cell.needs.items()},
         )
-        mark.write_text(code_version())
         with contextlib.ExitStack() as stack:
             stack.enter_context(threads(cell.threads))
-            output = open(folder.with_suffix(".txt"), "a", encoding="utf-8")  # noqa: SIM115
+            output = open(f"{folder}.txt", "a", encoding="utf-8")  # noqa: SIM115
             stack.enter_context(output)
             stack.enter_context(contextlib.redirect_stdout(output))
             stack.enter_context(contextlib.redirect_stderr(output))
             script.main(with_recipe(script.Config, settings))
-        needed = {n: load_result(self.results, need) for n, need in cell.needs.items()}
+        needed = {n: load_todays(self.results, need) for n, need in cell.needs.items()}
         save_result(self.results, cell, folder, needed)
         return read_json(folder / "metrics.json")
 

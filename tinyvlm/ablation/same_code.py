@@ -36,10 +36,11 @@ def check_same_code(scripts, runs, folder):
         if not all(is_of_todays_recipe(c, scripts[c["script"]]) for c in cells):
             found[version] = False
             continue
-        first = [min((c for c in cells if c["script"] == s), key=cost) for s in names_of(cells)]
-        found[version] = all(gives_the_same(c, scripts[c["script"]], runs) for c in first)
+        cheapest = [min((c for c in cells if c["script"] == s), key=cost) for s in names_of(cells)]
+        found[version] = all(gives_the_same(c, scripts[c["script"]], runs) for c in cheapest)
         if found[version]:
-            same = same | {today: same.get(version, version)}
+            first = same.get(today) or same.get(version, version)
+            same = same | {today: first, version: first}
             write_json(Path(folder) / SAME_CODE, same)
     return found
 

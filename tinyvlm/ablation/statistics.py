@@ -144,14 +144,17 @@ def seeds_needed(deviation, smallest):
     return high
 
 
-def verdict(relation, difference, p, p_equivalent):
+def verdict(relation, difference, p, p_equivalent, interval, smallest):
     """What became of a claim: "REPRODUCED", "REVERSED", "NULL" or "INCONCLUSIVE".
 
-    relation: what was claimed of the first arm, ">" or "<" the second, or "=". p: Holm's.
-    p_equivalent: that of tost_p. A difference that is there, but smaller than the smallest of
-    interest, is a NULL: Lakens (2017). nan: too few seeds.
+    relation: what was claimed of the first arm, ">" or "<" the second, or "=". p, p_equivalent:
+    Holm's, of paired_p and tost_p, which know of seeds alone; interval: of bootstrap_interval, that
+    knows of scenes, too. What is said holds by both. A difference that is there, but smaller than
+    the smallest of interest, is a NULL: Lakens (2017). nan: too few seeds.
     """
-    is_there, is_equivalent = p < ALPHA, p_equivalent < ALPHA
+    low, high = interval
+    is_there = p < ALPHA and not low <= 0 <= high
+    is_equivalent = p_equivalent < ALPHA and -smallest < low <= high < smallest
     if relation == "=":
         return "REPRODUCED" if is_equivalent else "REVERSED" if is_there else "INCONCLUSIVE"
     if is_equivalent:
