@@ -155,7 +155,7 @@ def main(config):
 def make_batch(run, data, stages, step):
     """What this process sees in a step of training."""
     stage, size = stage_at(stages, step), run.config.batch_size
-    indices = run.dist.shard(step * size + np.arange(size))
+    indices = run.dist.shard(stage.batch_at(step) * size + np.arange(size))
     if stage.reads_captions:
         return data.caption_batch("train", indices)
     return data.vqa_batch("train", indices, not stage.text_only, stage.has_pieces(step))

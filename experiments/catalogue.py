@@ -8,14 +8,19 @@ from tinyvlm.ablation.experiment import Claim, Experiment, From
 ANSWERS = ("vqa_relation", "vqa_count", "fact_f1")
 KEPT = dict(learn_temperature=False)
 FROZEN = dict(train_instruct="projector.*,decoder.*")  # the encoder, in all stages
-# A run in which everything learns from captions and questions, for its encoder.
-EYE = dict(recipe="lab", encoder_init="random", stages="instruct", shares="1", steps=700)
+# A run in which everything learns from captions alone (its one question sees no picture), for its
+# encoder; of --projector label the encoder learns which of 18 words are there.
+EYE = dict(
+    recipe="lab", encoder_init="random", stages="instruct", shares="1", steps=700, num_questions=1
+)
 # BLIP-2's first stage, 700 steps, before the others, which keep theirs: 1,848, 66 and 286.
 REPRESENT = dict(
     steps=2900,
     stages="language,represent,align,instruct",
     shares="0.6372414,0.2413793,0.0227586,0.0986207",
 )
+# The same 700 steps more of instruct: 986.
+LONGER = dict(steps=2900, shares="0.6372414,0.0227586,0.34")
 
 EXPERIMENTS = (
     Experiment(
@@ -230,6 +235,7 @@ EXPERIMENTS = (
         script="train_vlm",
         arms={
             "none": {},
+            "none, longer": LONGER,
             "all": REPRESENT,
             "no contrast": REPRESENT | dict(represent="itm,itg"),
             "no matching": REPRESENT | dict(represent="itc,itg"),
@@ -237,6 +243,7 @@ EXPERIMENTS = (
         },
         claims=(
             Claim("all", ">", "none"),
+            Claim("all", ">", "none, longer"),
             Claim("all", ">", "no contrast"),
             Claim("all", ">", "no matching"),
             Claim("all", ">", "no generation"),

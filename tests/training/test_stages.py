@@ -20,7 +20,7 @@ from tinyvlm.decoders import DECODERS
 from tinyvlm.projectors import PROJECTORS
 from tinyvlm.training import files
 from tinyvlm.training.config import UserError
-from tinyvlm.training.stages import STAGES, parse_stages
+from tinyvlm.training.stages import FAR, STAGES, parse_stages
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +69,38 @@ def test_the_stages_share_all_steps_in_order():
     assert [s.text_only for s in stages] == [True, False, False]
     assert [s.trained for s in stages] == [["decoder.*"], ["projector.*"], ["*"]]
     assert stages[1].lr_share(43, 10) == 0.1 and stages[1].lr_share(43, 0) == 1.0
+
+
+@pytest.mark.quick
+def test_what_a_stage_shows_does_not_depend_on_those_of_other_kinds():
+    def batches(stages, steps):
+        shares = ",".join(str(n / sum(steps)) for n in steps)
+        config = train_vlm.Config(steps=sum(steps), stages=stages, shares=shares)
+        found = parse_stages(config, sum(steps))
+        return {s.name: [s.batch_at(step) for step in range(s.first, s.end)] for s in found}
+
+    whole = batches("represent,language,align,instruct", [4, 10, 2, 6])
+    without = batches("language,align,instruct", [10, 2, 6])
+    assert without == {name: whole[name] for name in without}
+    assert len(set(sum(whole.values(), []))) == 22  # nothing is shown twice
+    assert batches("language,align,instruct", [3, 2, 6])["instruct"] == whole["instruct"]
+    one_stage = batches("language,instruct", [10, 8])
+    assert one_stage["instruct"] == whole["align"] + whole["instruct"]
+    assert whole["language"] == list(range(10))
+
+
+@pytest.mark.quick
+def test_a_batch_is_that_of_its_stage(tmp_path, monkeypatch):
+    drawn, vqa_batch = [], Shapes.vqa_batch
+    monkeypatch.setattr(
+        Shapes, "vqa_batch",
+        lambda self, split, indices, *rest: drawn.append((split, indices[0]))
+        or vqa_batch(self, split, indices, *rest),
+    )  # fmt: skip
+    train(tmp_path, **RANDOM, stages="language,align", shares="0.5,0.5", steps=4)
+    size = VLM_ARGS["batch_size"]
+    trained = [int(first) // size for split, first in drawn if split == "train"]
+    assert trained == [0, 1, FAR, FAR + 1]
 
 
 def test_objects_come_in_pieces_in_the_last_two_fifths_of_the_language_stage(tmp_path, monkeypatch):

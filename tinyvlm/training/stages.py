@@ -10,16 +10,21 @@ from tinyvlm.training.settings import with_seed
 
 STAGES = ("represent", "language", "align", "instruct")
 PIECES_FROM = 0.6  # of the language stage
+# What a stage learns from. Each kind begins to draw at another batch, far from the others'.
+KINDS = dict(language="words", align="pictures", instruct="pictures", represent="captions")
+FAR = 2**22
 
 
 @dataclasses.dataclass
 class Stage:
-    """Steps first .. end - 1 of a run; trained: patterns of the parameters that it trains."""
+    """Steps first .. end - 1 of a run; trained: patterns of the parameters that it trains; drawn:
+    the number of its first batch, see parse_stages."""
 
     name: str
     first: int
     end: int
     trained: list
+    drawn: int
 
     @property
     def text_only(self):
@@ -37,13 +42,21 @@ class Stage:
         is_late = step - self.first >= PIECES_FROM * (self.end - self.first)
         return self.text_only and is_late
 
+    def batch_at(self, step):
+        """The number of a step's batch."""
+        return self.drawn + step - self.first
+
     def lr_share(self, step, warmup):
         return lr_schedule(step - self.first, self.end - self.first, warmup)
 
 
 def parse_stages(config, begun_for):
     """The stages of a run that was begun for so many steps: [Stage]; if it has more by now, they
-    are the last stage's. UserError if the settings make no sense."""
+    are the last stage's. UserError if the settings make no sense.
+
+    Stages of one kind draw on from where the last one has stopped. So what is seen in a stage does
+    not depend on whether others, of another kind, came before.
+    """
     names = [name.strip() for name in config.stages.split(",")]
     shares = config.shares.split(",")
     for name in names:
@@ -65,7 +78,11 @@ def parse_stages(config, begun_for):
             hint = "give more --steps, or it a larger share"
             raise UserError(f"stage {name} gets none of {begun_for} steps; {hint}")
     patterns = [getattr(config, f"train_{n}").replace(" ", "").split(",") for n in names]
-    return [Stage(*row) for row in zip(names, firsts, ends, patterns, strict=True)]
+    drawn, stages = dict(words=0, pictures=FAR, captions=2 * FAR), []
+    for name, first, end, trained in zip(names, firsts, ends, patterns, strict=True):
+        stages.append(Stage(name, first, end, trained, drawn[KINDS[name]]))
+        drawn[KINDS[name]] += end - first
+    return stages
 
 
 def stage_at(stages, step):
