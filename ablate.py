@@ -24,7 +24,7 @@ from experiments.catalogue import EXPERIMENTS
 from tinyvlm.ablation.cells import cell_of
 from tinyvlm.ablation.experiment import OWN, check_metric, own_question
 from tinyvlm.ablation.findings import answer_of, arms_of, complete_seeds
-from tinyvlm.ablation.planning import kind_of, times_here, what_can_be_seen
+from tinyvlm.ablation.planning import kind_of_cell, times_here, what_can_be_seen
 from tinyvlm.ablation.plots import draw
 from tinyvlm.ablation.report import (
     NOISE,
@@ -156,7 +156,7 @@ def show_plan(experiments, config):
         arms, seeds = arms_of(experiment, SCRIPTS, results), len(seeds_of(experiment, config))
         cells = [cell for cell, _ in cells_of([experiment], config, results).values()]
         missing = runner.missing(cells)
-        known = [times[kind_of(cell)] for cell in missing if kind_of(cell) in times]
+        known = [times[k] for k in map(kind_of_cell, missing) if k in times]
         unknown = len(missing) - len(known)
         print(f"{experiment.name}: {len(missing)} cells to run, with what they need")
         print(f"    about {sum(known) / 60:.0f} minutes here", end="")

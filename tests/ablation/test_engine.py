@@ -8,7 +8,7 @@ import pytest
 import ablate
 import train_clip
 import train_vlm
-from tinyvlm.ablation import report, results, runner, same_code
+from tinyvlm.ablation import planning, report, results, runner, same_code
 from tinyvlm.ablation.cells import cell_of
 from tinyvlm.ablation.experiment import Claim, Experiment, From
 from tinyvlm.ablation.findings import answer_of, arms_of, complete_seeds, findings_of
@@ -350,6 +350,9 @@ def test_the_page_is_the_same_to_the_byte_and_says_what_changed(scripts, tmp_pat
     later = dataclasses.replace(CONNECTOR, smallest=0.05)
     assert "Changed since" in page_of([later], tmp_path, registered)
     assert dataclasses.replace(CONNECTOR, seeds=9).registration == CONNECTOR.registration
+    assert "more than the" not in one
+    fewer = dataclasses.replace(CONNECTOR, seeds=2)
+    assert "more than the 2 seeds planned" in page_of([fewer], tmp_path, registered)
 
 
 def test_the_noise_floor_stands_beside_each_experiment(scripts, tmp_path):
@@ -470,6 +473,18 @@ def test_shards_share_the_work(scripts, tmp_path, monkeypatch):
             [(c.projector, c.seed) for c in scripts["train_vlm"].calls if c.stages != "language"]
         )
     assert ran == [[("linear", 0), ("mlp", 0)], [("linear", 1), ("mlp", 1)]]  # a seed is whole
+
+
+def test_a_plan_tells_kinds_of_cells_apart_by_what_they_need(scripts, tmp_path):
+    run(CONNECTOR, scripts, tmp_path)
+    times = planning.times_here(tmp_path / "cells")
+    assert set(times.values()) == {60.0}
+    other_seed, other_decoder = (
+        cell_of("train_vlm", CONNECTOR.settings("mlp") | settings, 1, REAL)
+        for settings in ({}, dict(decoder="llama"))
+    )
+    assert planning.kind_of_cell(other_seed) in times
+    assert planning.kind_of_cell(other_decoder) not in times
 
 
 def test_the_catalogue_and_the_plan_run_from_nothing(tmp_path, capsys):

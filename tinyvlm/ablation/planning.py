@@ -4,7 +4,6 @@ import math
 from pathlib import Path
 
 from tinyvlm.ablation import statistics
-from tinyvlm.ablation.cells import Cell
 from tinyvlm.ablation.findings import findings_of
 from tinyvlm.ablation.results import hardware
 from tinyvlm.training.files import read_json
@@ -22,9 +21,20 @@ def what_can_be_seen(experiment, arms, seeds):
     )
 
 
-def kind_of(cell):
-    """What takes the same time whatever the seed."""
-    return cell.script, repr(sorted((k, v) for k, v in cell.settings.items() if k != "seed"))
+def kind_of(script, settings, needs):
+    """What takes the same time whatever the seed. needs: {setting: the settings of that cell}."""
+
+    def without_seed(settings):
+        return sorted((name, value) for name, value in settings.items() if name != "seed")
+
+    return script, repr(
+        [without_seed(settings), sorted((n, without_seed(needs[n])) for n in needs)]
+    )
+
+
+def kind_of_cell(cell):
+    needs = {name: need.settings for name, need in cell.needs.items()}
+    return kind_of(cell.script, cell.settings, needs)
 
 
 def times_here(folder):
@@ -33,6 +43,7 @@ def times_here(folder):
     for path in sorted(Path(folder).glob("*.json")):
         content = read_json(path)
         if content.get("hardware") == hardware():
-            cell = Cell(content["script"], content["settings"], {})
-            times[kind_of(cell)] = content["metrics"]["wall_seconds"]
+            needs = {name: need["settings"] for name, need in content["needs"].items()}
+            kind = kind_of(content["script"], content["settings"], needs)
+            times[kind] = content["metrics"]["wall_seconds"]
     return times

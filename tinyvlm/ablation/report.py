@@ -164,6 +164,11 @@ def notes(experiment, arms, findings, registered):
         if finding.left_out:
             left_out = ", ".join(map(str, finding.left_out))
             yield f"Left out of {finding.claim}, being of different code or machines: {left_out}."
+        if len(finding.seeds) > experiment.seeds:
+            yield (
+                f"{finding.claim}: more than the {experiment.seeds} seeds planned; if they were run"
+                " because of what the first ones showed, p is too low."
+            )
         if finding.needed:
             yield f"{finding.claim}: about {finding.needed} seeds would decide."
     if experiment.name != OWN:
