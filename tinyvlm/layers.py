@@ -138,16 +138,18 @@ class Head(nn.Linear):
 def sincos_2d(points, dim):
     """2-D sine-cosine code of points (n, 2) in [0, 1]: (n, dim), amplitude 1, as in MAE, He (2021).
 
-    The wavelengths run from 1/7 of the picture (two patches) to about twice its side. ValueError
+    The wavelengths run from 1/7 of the picture (two patches) to about twice its side. Worked out
+    in float64 and rounded: a library's float32 sine has other last bits on another day. ValueError
     unless dim is a multiple of 4.
     """
     if dim % 4:
         raise ValueError(
             f"width {dim} is not a multiple of 4, which 2-D sine-cosine positions need"
         )
-    frequency = torch.pi * 14 / 4 ** (torch.arange(dim // 4) * 8 / dim)  # (dim / 4,)
+    octaves = torch.arange(dim // 4, dtype=torch.float64) * 8 / dim
+    frequency = torch.pi * 14 / 4**octaves  # (dim / 4,)
     angle = points[:, :, None] * frequency  # (n, 2, dim / 4)
-    return rearrange([angle.sin(), angle.cos()], "two n xy f -> n (xy two f)")
+    return rearrange([angle.sin(), angle.cos()], "two n xy f -> n (xy two f)").float()
 
 
 def rotary_angles(positions, width):

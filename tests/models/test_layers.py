@@ -1,5 +1,6 @@
 """Layers: attention against torch's own, the block's residuals and shortcuts, positions."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -182,6 +183,14 @@ def test_every_patch_has_a_position_of_its_own_with_amplitude_one():
     # Sine and cosine of one angle: each pair of columns lies on the unit circle.
     sine, cosine = code.reshape(196, 2, 2, 8).unbind(2)
     assert torch.allclose(sine**2 + cosine**2, torch.ones(196, 2, 8), atol=1e-5)
+
+
+def test_codes_are_the_same_to_the_last_bit_whatever_library_has_the_sine():
+    points, frequency = patch_centers(196), np.pi * 14 / 4 ** (np.arange(8) / 4)
+    angle = points.double().numpy()[:, :, None] * frequency
+    by_hand = np.stack([np.sin(angle), np.cos(angle)]).transpose(1, 2, 0, 3).reshape(196, 32)
+    code = sincos_2d(points, 32)
+    assert code.dtype == torch.float32 and np.array_equal(code.numpy(), by_hand.astype(np.float32))
 
 
 def test_x_and_y_are_coded_apart():
