@@ -149,7 +149,7 @@ def claims_table(findings):
 
 def notes(experiment, arms, findings, registered):
     """What one has to know besides: size of interest, registration, code, hardware, command."""
-    yield f"Smallest difference of interest: {100 * experiment.smallest:g} points."
+    yield f"Smallest difference of interest, in points: {100 * experiment.smallest:g}."
     if registered is None:
         yield "Not registered before it ran."
     elif registered == experiment.registration:
