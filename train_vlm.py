@@ -89,6 +89,7 @@ class Config(TrainConfig):
     lr: float = option(1e-3, "AdamW's learning rate", min=0.0, max=1.0)
     muon_lr: float = option(1e-2, "Muon's learning rate (inner matrices)", min=0.0, max=1.0)
     warmup: int = option(10, "steps until the full learning rate, in each stage", min=0)
+    warmup_language: int = option(30, "the same for stage language", min=0)
     image_tokens: int = option(
         32, "image tokens, where the projector leaves their number free", min=1, max=196,
         alias="--num-queries --queries",
@@ -129,7 +130,7 @@ def main(config):
                 leave_stage(run, models, data, stages, step, **state)
                 trained = models[stage.name]  # the VLM, in most stages
                 optimizers, ddp_model = begin_stage(run, trained, stage, step)
-            set_lr(optimizers, stage.lr_share(step, config.warmup))
+            set_lr(optimizers, stage.lr_share(step))
             loss = step_loss(run, ddp_model, stage, batches(step))
             backward_and_step(optimizers, trained, loss, step)
             run.after_step(

@@ -132,6 +132,10 @@ def test_a_need_is_what_the_settings_say():
     assert korean.needs["clip"].settings == dict(language="ko", seed=0)
     assert korean.needs["decoder"].settings["dim"] == 96
     assert "decoder" not in korean.settings and "clip" not in korean.settings
+    slow = cell_of("train_vlm", dict(recipe="lab", warmup_language=60), 0, REAL)
+    assert slow.needs["decoder"].settings["warmup_language"] == 60
+    assert "warmup_language" not in slow.settings
+    assert slow.key != cell_of("train_vlm", dict(recipe="lab"), 0, REAL).key
     given = cell_of("train_vlm", dict(clip=From("train_clip", dict(encoder="vit"))), 3, REAL)
     assert given.needs["clip"].settings == dict(encoder="vit", seed=3)
     assert given.needs["clip"].key != cell_of("train_vlm", {}, 3, REAL).needs["clip"].key

@@ -254,6 +254,7 @@ def test_what_was_taken_can_be_loaded_without_the_run_that_it_was_taken_from(who
         (dict(dataset="shapes-full"), "--dataset is shapes-full"),
         (dict(held_out=1), "--held-out is 1"),
         (dict(train_language="*"), "--train-language has no effect"),
+        (dict(warmup_language=5), "--warmup-language has no effect"),
         (dict(stages="language", shares="1"), "takes the place of stage language"),
         (dict(stages="align,language", shares="0.5,0.5"), "let it be the first"),
     ],

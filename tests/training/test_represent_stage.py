@@ -131,6 +131,7 @@ def test_one_objective_alone_trains_and_leaves_the_others_heads(tmp_path):
         (dict(train_represent="text.*,projektor.*"), "'projektor.*' matches no parameter"),
         (dict(stages="instruct", shares="1", represent="itc"), "--represent has no effect with"),
         (dict(stages="instruct", shares="1", train_represent="*"), "--train-represent has no eff"),
+        (dict(stages="instruct", shares="1", warmup_language=5), "--warmup-language has no effect"),
     ],
 )
 def test_settings_that_do_not_go_with_the_stage_are_refused(settings, named, tmp_path):

@@ -68,7 +68,11 @@ def test_the_stages_share_all_steps_in_order():
     ]
     assert [s.text_only for s in stages] == [True, False, False]
     assert [s.trained for s in stages] == [["decoder.*"], ["projector.*"], ["*"]]
-    assert stages[1].lr_share(43, 10) == 0.1 and stages[1].lr_share(43, 0) == 1.0
+    config = train_vlm.Config(steps=100, shares="0.43,0.07,0.5", warmup=10, warmup_language=20)
+    words, pictures, _ = parse_stages(config, 100)
+    assert (words.lr_share(0), pictures.lr_share(43)) == (1 / 20, 1 / 10)
+    [alone] = parse_stages(train_vlm.Config(stages="align", shares="1", warmup=0), 2000)
+    assert alone.lr_share(0) == 1.0
 
 
 @pytest.mark.quick

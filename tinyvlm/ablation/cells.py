@@ -17,7 +17,7 @@ OF_THE_WORLD = ("recipe", "dataset", "language", "held_out")
 # What the language stage depends on. (Its number of steps is computed.)
 OF_THE_LANGUAGE_STAGE = OF_THE_WORLD + (
     "dim", "depth", "heads", "decoder", "batch_size", "num_questions", "num_blind",
-    "lr", "muon_lr", "warmup", "weight_decay", "train_language",
+    "lr", "muon_lr", "warmup_language", "weight_decay", "train_language",
 )  # fmt: skip
 
 
@@ -68,7 +68,8 @@ def cell_of(script, settings, seed, scripts):
         language = language_stage(config, own)
         if language and "decoder" not in needs:
             needs["decoder"] = cell_of(script, language, seed, scripts)
-            own.pop("decoder", None)
+            told = ("decoder", "train_language", "warmup_language")  # by the cell that it needs
+            own = {name: value for name, value in own.items() if name not in told}
     return Cell(script, own, needs, settings.get("threads", 0))
 
 

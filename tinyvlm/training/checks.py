@@ -20,6 +20,7 @@ def check_settings(config):
     names = [stage.name for stage in stages_of(config, config.steps)]
     left_out = [f"train_{name}" for name in STAGES if name not in names]
     left_out += ["represent"] * ("represent" not in names)
+    left_out += ["warmup_language"] * ("language" not in names)
     refuse_unused(config, left_out, f"with --stages {config.stages}")
     if "represent" in names:
         check_represent(config)
@@ -68,7 +69,8 @@ def check_decoder(config, stages):
     """
     if config.decoder in DECODERS:
         return stages
-    refuse_unused(config, ["train_language", "init"], f"with --decoder {config.decoder}")
+    of_the_stage = ["train_language", "warmup_language"]
+    refuse_unused(config, [*of_the_stage, "init"], f"with --decoder {config.decoder}")
     left = [stage for stage in stages if not stage.text_only]
     if not left or stages[len(stages) - len(left) :] != left:
         hint = "let it be the first of several --stages, or leave it out"

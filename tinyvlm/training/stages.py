@@ -18,13 +18,14 @@ FAR = 2**22
 @dataclasses.dataclass
 class Stage:
     """Steps first .. end - 1 of a run; trained: patterns of the parameters that it trains; drawn:
-    the number of its first batch, see parse_stages."""
+    the number of its first batch, see parse_stages; warmup: steps until the full learning rate."""
 
     name: str
     first: int
     end: int
     trained: list
     drawn: int
+    warmup: int
 
     @property
     def text_only(self):
@@ -46,8 +47,8 @@ class Stage:
         """The number of a step's batch."""
         return self.drawn + step - self.first
 
-    def lr_share(self, step, warmup):
-        return lr_schedule(step - self.first, self.end - self.first, warmup)
+    def lr_share(self, step):
+        return lr_schedule(step - self.first, self.end - self.first, self.warmup)
 
 
 def parse_stages(config, begun_for):
@@ -80,7 +81,8 @@ def parse_stages(config, begun_for):
     patterns = [getattr(config, f"train_{n}").replace(" ", "").split(",") for n in names]
     drawn, stages = dict(words=0, pictures=FAR, captions=2 * FAR), []
     for name, first, end, trained in zip(names, firsts, ends, patterns, strict=True):
-        stages.append(Stage(name, first, end, trained, drawn[KINDS[name]]))
+        warmup = config.warmup_language if name == "language" else config.warmup
+        stages.append(Stage(name, first, end, trained, drawn[KINDS[name]], warmup))
         drawn[KINDS[name]] += end - first
     return stages
 
