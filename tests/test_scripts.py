@@ -362,7 +362,8 @@ def test_commands_that_are_told_can_be_typed():
 @pytest.mark.quick
 def test_flags_that_are_told_exist():
     known = {flag for module in MODULES.values() for flag in settings.flags_of(module.Config)}
-    known |= {"--help", "--nproc-per-node", "--arms"}  # the last one of benchmarks/speed.py
+    known |= {"--help", "--nproc-per-node", "--arms"}  # of torchrun, of benchmarks/speed.py
+    known |= {"--dist"}  # of pytest-xdist
     for name, text in texts():
         told = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
         assert told <= known, (name, told - known)

@@ -395,6 +395,20 @@ def test_one_run_may_be_looked_at_in_two_ways(scripts, tmp_path):
     assert not arms_in(unknown, tmp_path)["many"]
 
 
+def test_the_readme_lists_what_is_decided_and_names_what_is_open(scripts, tmp_path):
+    run(CONNECTOR, scripts, tmp_path, seeds=3)
+    both = dataclasses.replace(
+        CONNECTOR, claims=(Claim("mlp", ">", "linear"), Claim("mlp", "=", 0.9101)), smallest=1e-3
+    )
+    found = results.load_results(tmp_path / "cells")
+    listed = report.claims_list([answer_of(both, REAL, found)])
+    assert listed.splitlines() == [
+        "- connector, vqa: mlp > linear REPRODUCED (+10.0)",
+        "- open, in so many claims: connector (1)",
+    ]
+    assert report.claims_list([]) == "\n"
+
+
 def test_the_page_ends_with_how_seeds_scatter(scripts, tmp_path):
     experiments = [e for e in ablate.EXPERIMENTS if e.name in ("blind", "binding")]
     assert "## The lab recipe" not in page_of(experiments, tmp_path, {})

@@ -80,13 +80,19 @@ def twins_of(answers):
 
 
 def claims_list(answers):
-    """README's list: an experiment, and what became of its claims, differences in points."""
-    lines = []
+    """README's list: what became of claims, differences in points; those that are open by name."""
+    lines, still_open = [], []
     for answer in begun(answers):
-        verdicts = [
-            f"{f.claim} {f.verdict} ({points(f.difference)})" for f in answer.findings if f.seeds
-        ]
-        text = f"- {answer.experiment.name}, {answer.experiment.metric}: {'; '.join(verdicts)}"
+        decided = [f for f in answer.findings if f.verdict != "INCONCLUSIVE"]
+        verdicts = [f"{f.claim} {f.verdict} ({points(f.difference)})" for f in decided]
+        if verdicts:
+            text = f"- {answer.experiment.name}, {answer.experiment.metric}: {'; '.join(verdicts)}"
+            lines += textwrap.wrap(text, 110, subsequent_indent="  ")
+        if len(decided) < len(answer.findings):
+            number = len(answer.findings) - len(decided)
+            still_open.append(f"{answer.experiment.name} ({number})")
+    if still_open:
+        text = f"- open, in so many claims: {', '.join(still_open)}"
         lines += textwrap.wrap(text, 110, subsequent_indent="  ")
     return "\n".join(lines) + "\n"
 

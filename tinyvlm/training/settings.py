@@ -91,7 +91,8 @@ def make_encoder(encoder, seed, skip_blocks=0):
     ValueError for sizes that do not fit."""
     sizes = {name: size for name, size in encoder.items() if name != "encoder"}
     made = with_seed(lambda: VISION_ENCODERS[encoder["encoder"]](**sizes), seed)
-    if skip_blocks > len(made.blocks):
-        raise ValueError(f"{skip_blocks} blocks cannot be left out of {len(made.blocks)}")
+    blocks = len(getattr(made, "blocks", ()))
+    if skip_blocks > blocks:
+        raise ValueError(f"{skip_blocks} blocks cannot be left out of {blocks}")
     made.skipped = skip_blocks
     return made
