@@ -45,6 +45,8 @@ def test_the_findings_are_made_of_the_cells_to_the_byte():
     answers = [answer_of(experiment, ablate.SCRIPTS, found) for experiment in ablate.EXPERIMENTS]
     findings = report.page(answers, registered)
     assert findings == (ROOT / "experiments" / "FINDINGS.md").read_text()
+    pictures = {path.stem for path in (ROOT / "experiments" / report.PICTURES).glob("*.png")}
+    assert pictures == {answer.experiment.name for answer in report.begun(answers)}
     verdicts = report.claims_list(answers)
     first, last = report.MARKS
     assert first + verdicts + last in (ROOT / "README.md").read_text()

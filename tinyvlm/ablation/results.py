@@ -62,10 +62,10 @@ class Result:
         return self.same_code.get(code, code)
 
 
-def load_results(folder):
-    """All that is kept: {key of a cell: [Result]}, the latest last."""
+def load_results(folder, key="*"):
+    """All that is kept, or what is of one cell: {key of a cell: [Result]}, the latest last."""
     same, found = read_json(Path(folder) / SAME_CODE), {}
-    for path in sorted(Path(folder).glob("*-*-*.json")):
+    for path in sorted(Path(folder).glob(f"{key}-*-*.json")):
         result = Result(read_json(path), same)
         found.setdefault(path.name.split("-")[0], []).append(result)
     for results in found.values():
@@ -75,9 +75,7 @@ def load_results(folder):
 
 def load_todays(folder, cell):
     """What today's code made of a cell on this machine: Result or None."""
-    same = read_json(Path(folder) / SAME_CODE)
-    paths = sorted(Path(folder).glob(f"{cell.key}-*.json"))
-    results = (Result(read_json(path), same) for path in paths)
+    results = load_results(folder, cell.key).get(cell.key, [])
     return next((result for result in results if result.is_todays), None)
 
 
