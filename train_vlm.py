@@ -30,7 +30,7 @@ from tinyvlm.evaluation.common import evaluation_mode
 from tinyvlm.evaluation.eval_represent import evaluate_matching, validate_matching
 from tinyvlm.evaluation.eval_vlm import evaluate_test, sample_lines, validate
 from tinyvlm.evaluation.reports import print_table
-from tinyvlm.evaluation.wrap_up import wrap_up
+from tinyvlm.evaluation.wrap_up import OF_A_STAGE, wrap_up
 from tinyvlm.projectors import PROJECTORS
 from tinyvlm.training.ahead import MadeAhead
 from tinyvlm.training.checkpoint import config_from, load_weights
@@ -182,7 +182,7 @@ def leave_stage(run, models, data, stages, step, **state):
         if stage.reads_captions and stage.end == step:
             found = evaluate_matching(models[stage.name], data, "test", 2 * run.config.eval_items)
             print_table(f"stage {stage.name}, test split", found)
-            append_log(run.folder, step, **{f"test_{n}": m.value for n, m in found.items()})
+            append_log(run.folder, step, **{OF_A_STAGE + n: m.value for n, m in found.items()})
 
 
 # ---------------------------------------------------------------- data and model

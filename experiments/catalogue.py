@@ -45,6 +45,18 @@ EXPERIMENTS = (
         shown=("vqa",),
     ),
     Experiment(
+        name="balance",
+        question="Does a model that sees no picture lose by questions asked in minimal pairs?",
+        source="VQA v2, Goyal et al. 2017: language only 48.2 % on the unbalanced set, 41.4 %"
+        " on the balanced one",
+        script="train_vlm",
+        arms=dict(unpaired={}, paired={}),  # one run, asked in both ways
+        claims=(Claim("unpaired", ">", "paired"),),
+        metric="vqa_blind",
+        smallest=0.03,
+        metrics=dict(unpaired="vqa_unpaired_blind"),
+    ),
+    Experiment(
         name="naive",
         question="Does a language model that is told labels invent what aligned tokens do not?",
         source="the usual argument for aligned tokens over classify-then-talk; no number is given",
@@ -388,6 +400,25 @@ EXPERIMENTS = (
         arms={"last": {}, "the one before": dict(skip_blocks=1)},
         claims=(Claim("the one before", ">", "last"),),
         metric="vqa",
+        shown=ANSWERS,
+    ),
+    Experiment(
+        name="slots",
+        question="With nine image tokens, is it better that they compete for the picture?",
+        source="slot attention, Locatello et al. 2020, finds the objects of a picture; of words"
+        " beside them this project's guess",
+        script="train_vlm",
+        arms={
+            "9 slots": dict(projector="slots", image_tokens=9),
+            "9 queries": dict(image_tokens=9),
+            "32 queries": {},
+        },
+        claims=(
+            Claim("9 slots", ">", "9 queries"),
+            Claim("9 slots", "=", "32 queries"),
+        ),
+        metric="vqa",
+        smallest=0.02,
         shown=ANSWERS,
     ),
 )

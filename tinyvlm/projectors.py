@@ -62,7 +62,7 @@ class PooledProjector(nn.Module):
 
 
 class LearnedQueries(nn.Module):
-    """Learned queries read the picture, block after block: what Q-Former and resampler share.
+    """Learned queries read the picture, block after block: Q-Former, resampler and slots.
 
     The queries start as the position codes of points spread over the picture, and queries and keys
     start with the same matrix, so that at first each query reads around its own point (compare the
@@ -144,6 +144,42 @@ class Resampler(LearnedQueries):
         return block(torch.cat([x, context], dim=1), keep=queries)
 
 
+class SlotAttention(LearnedQueries):
+    """Slots compete for the picture, so that what one has another lacks: slot attention, Locatello
+    et al. (2020). Their slots start at random and have a GRU; these start as queries do."""
+
+    def __init__(self, *, vision_dim, text_dim, num_patches, image_tokens=32):
+        super().__init__([SlotBlock(text_dim)], vision_dim, text_dim, num_patches, image_tokens)
+
+    def reading(self, block):
+        return block
+
+    def read(self, block, x, context):
+        return block(x, context)
+
+
+class SlotBlock(nn.Module):
+    """Three rounds, of the same weights, in which slots (b, s, d) share a context (b, m, d) out."""
+
+    def __init__(self, dim, rounds=3):
+        super().__init__()
+        self.rounds = rounds
+        self.norm_slots, self.norm_context = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.query, self.key_value = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim)
+        self.out = nn.Linear(dim, dim)
+        self.norm_mlp, self.mlp = nn.LayerNorm(dim), MLP(dim)
+
+    def forward(self, x, context):
+        keys, values = self.key_value(self.norm_context(context)).chunk(2, dim=-1)  # (b, m, d)
+        for _ in range(self.rounds):
+            logits = self.query(self.norm_slots(x)) @ keys.mT * keys.shape[-1] ** -0.5  # (b, s, m)
+            share = logits.softmax(1)  # over the slots: each patch goes to those that want it most
+            share = share / (share.sum(2, keepdim=True) + 1e-6)  # a slot takes the mean of its own
+            x = x + self.out(share @ values)
+            x = x + self.mlp(self.norm_mlp(x))
+        return x
+
+
 def heads_of(width):
     """How many heads: so many that they are about 32 wide."""
     return next(h for h in range(max(width // 32, 1), 0, -1) if width % h == 0)
@@ -197,6 +233,7 @@ PROJECTORS = {
     "avgpool": AveragePool,
     "cabstractor": CAbstractor,
     "resampler": Resampler,
+    "slots": SlotAttention,
     "qformer": QFormer,
     "label": LabelBottleneck,
 }

@@ -109,13 +109,13 @@ def test_image_tokens_are_as_many_as_asked_for_and_32_by_default(name):
     for n in (1, 7, 32, 196):
         projector = PROJECTORS[name](**sizes, image_tokens=n)
         assert projector.num_tokens == n and projector(*inputs(1)).shape == (1, n, 32)
-    assert set(FREE) == {"avgpool", "cabstractor", "resampler", "qformer"}
+    assert set(FREE) == {"avgpool", "cabstractor", "resampler", "slots", "qformer"}
 
 
 # ---------------------------------------------------------------- learned queries
 
 
-@pytest.mark.parametrize("name", ["qformer", "resampler"])
+@pytest.mark.parametrize("name", ["qformer", "resampler", "slots"])
 def test_at_first_each_query_reads_around_its_own_point(name):
     """With nothing to see, the keys are the patches' positions, as the queries are their own."""
     torch.manual_seed(0)
@@ -139,6 +139,24 @@ def test_a_resampler_reads_tokens_and_queries_in_one_attention():
     assert torch.allclose(projector.read(block, x, context), y, atol=1e-5)
     # Nobody but the queries is computed, and it has no cross-attention.
     assert y.shape == (2, projector.num_tokens, 32) and not hasattr(block, "cross")
+
+
+def test_slots_share_each_patch_out_among_them_patch_by_patch():
+    projector = small("slots")
+    block, (tokens, _) = projector.blocks[0], inputs(1)
+    context, x = projector.begin(tokens)
+    y = x[0]
+    keys, values = block.key_value(block.norm_context(context[0])).split(32, dim=1)
+    for _ in range(3):
+        queries = block.query(block.norm_slots(y))
+        taken, seen = torch.zeros(len(y)), torch.zeros_like(y)
+        for key, value in zip(keys, values, strict=True):
+            share = (queries @ key / 32**0.5).softmax(0)  # of this patch, one for each slot
+            taken, seen = taken + share, seen + share[:, None] * value
+        assert torch.isclose(taken.sum(), torch.tensor(196.0))  # nothing is had twice
+        y = y + block.out(seen / taken[:, None])
+        y = y + block.mlp(block.norm_mlp(y))
+    assert torch.allclose(projector.read(block, x, context)[0], y, atol=1e-4)
 
 
 def test_the_points_of_the_queries_cover_the_picture():

@@ -41,6 +41,8 @@ def test_the_log_has_the_stage_its_losses_and_its_test(whole):
     assert {"val_loss", "val_itc", "val_itg", "val_matching", "val_matching_hard"} <= set(validated)
     [tested] = [line for line in log if "test_matching" in line]
     assert tested["step"] == 2 and 0 <= tested["test_matching_hard"] <= 1
+    metrics = files.read_json(whole / "metrics.json")
+    assert all(metrics[name] == tested[f"test_{name}"] for name in ("matching", "matching_hard"))
     assert (whole / "language.pt").exists()
 
 

@@ -146,23 +146,27 @@ def evaluate_pope(predictor, split, items):
     return result
 
 
-def evaluate_transfer(predictor, split, items, each=7):
-    """A split whose pictures differ from training's: captions and `each` unpaired questions.
+def evaluate_transfer(predictor, split, items):
+    """A split whose pictures differ from training's: captions and unpaired questions.
 
-    The questions are those of training (yes and no balanced where the scene allows), so compare
-    splits with one another here, not with evaluate_vqa. Returns {name: metric}.
+    Returns {name: metric}, to be compared with the same of other splits.
     """
     pictures = split.pictures(items)
     report, _ = evaluate_captions(predictor, pictures)
+    result = {name: report[name] for name in KEPT}
+    return result | evaluate_unpaired(predictor, split, pictures)
+
+
+def evaluate_unpaired(predictor, split, pictures, each=7):
+    """`each` questions about each picture, as training draws them: {"vqa_unpaired" (seeing),
+    "vqa_unpaired_blind": metric}.
+
+    Yes and no are balanced where the scene allows, but no picture stands beside that turns the
+    answer round. So compare with one another, not with evaluate_vqa.
+    """
     asked = split.questions(pictures, each)
     rows = [asked.asked[k : k + each] for k in range(0, len(asked.asked), each)]
-    result = {
-        name: report[name]
-        for name in (
-            "fact_f1", "fact_recall", "exact_caption", "chair_i", "chair_s",
-            "misdescribed_i", "misdescribed_s", "unparseable",
-        )
-    }  # fmt: skip
+    result = {}
     for name, blind, meaning in (
         ("vqa_unpaired", False, f"{each} questions a picture, unpaired"),
         ("vqa_unpaired_blind", True, "the same without picture"),
@@ -211,6 +215,7 @@ def evaluate_language(model, data, items):
     scores["vqa"] = vqa_mean(families, "seeing")
     scores["vqa_blind"] = vqa_mean(families, "blind")
     scores["vqa_paraphrased"] = vqa_mean(families, "paraphrased")
+    scores |= evaluate_unpaired(predictor, split, split.pictures(items))
     scores["count_all"] = evaluate_count(predictor, split, items)
     for name, metric in evaluate_premises(predictor, split, items).items():
         scores[f"premise_{name}"] = metric

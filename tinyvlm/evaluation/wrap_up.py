@@ -6,6 +6,8 @@ from tinyvlm.evaluation.reference import compare_with, find_references
 from tinyvlm.evaluation.reports import print_table
 from tinyvlm.training.files import read_log
 
+OF_A_STAGE = "test_"  # before the names, in the log, of what a stage found on the test split
+
 
 def wrap_up(run, table, scores, decoder=""):
     """Print the table and where it lies among runs with the same settings, write items.json,
@@ -19,7 +21,8 @@ def wrap_up(run, table, scores, decoder=""):
     for line in compare_with(references, shown):
         print(f"  {line}")
     save_items(run.folder / "items.json", scores)
-    result = run.finish(scores)
-    logs = [content["log"] for content in references]
-    plots.curves(read_log(run.folder), run.folder / "curves.png", logs)
+    log = read_log(run.folder)
+    tested = {n: value for line in log for n, value in line.items() if n.startswith(OF_A_STAGE)}
+    result = run.finish(scores, {n.removeprefix(OF_A_STAGE): v for n, v in tested.items()})
+    plots.curves(log, run.folder / "curves.png", [content["log"] for content in references])
     return result

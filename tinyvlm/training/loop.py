@@ -214,14 +214,14 @@ class Run:
 
     # ------------------------------------------------------------ the end
 
-    def finish(self, scores):
-        """Write metrics.json: {name: metric} as numbers, and times; returns what it holds."""
+    def finish(self, scores, found):
+        """Write metrics.json: times, what stages found, {name: metric} as numbers; returns that."""
         clock = self.clock
         wall = clock["wall"] + time.time() - self.t_start  # with validation, test and pictures
         rate = clock["images"] / max(clock["image_seconds"], 1e-9)
         result = dict(seconds=clock["seconds"], wall_seconds=wall, images_per_second=rate)
         result = {name: round(value, 1) for name, value in result.items()}
-        result |= {name: metric.value for name, metric in scores.items()}
+        result |= found | {name: metric.value for name, metric in scores.items()}
         files.write_json(self.folder / "metrics.json", result)
         times = f"{wall:.0f} s, of which {clock['seconds']:.0f} s of training, {rate:.0f} images/s"
         if len(self.plan) > 1:
