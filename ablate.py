@@ -139,7 +139,7 @@ def show_catalogue(experiments, config):
         answer, seeds = answer_of(experiment, SCRIPTS, results), seeds_of(experiment, config)
         done = len(complete_seeds(answer.arms) & set(seeds))
         print(f"{experiment.name}: {experiment.question} {done} of {len(seeds)} seeds done")
-        print(f"    claimed: {experiment.source}")
+        print(f"    claimed: {experiment.source or 'nothing'}")
         print(f"    arms: {', '.join(experiment.arms)}")
         found[experiment.name] = answer.findings
         for finding in answer.findings:

@@ -6,6 +6,9 @@ An experiment may get more seeds; whatever else is changed later shows in the re
 from tinyvlm.ablation.experiment import Claim, Experiment, From
 
 ANSWERS = ("vqa_relation", "vqa_count", "fact_f1")
+FAMILIES = tuple(
+    f"vqa_{f}" for f in ("existence", "count", "colour", "shape", "size", "relation", "compare")
+)
 KEPT = dict(learn_temperature=False)
 FROZEN = dict(train_instruct="projector.*,decoder.*")  # the encoder, in all stages
 # A run in which everything learns from captions alone (its one question sees no picture), for its
@@ -21,6 +24,19 @@ REPRESENT = dict(
 )
 # The same 700 steps more of instruct: 986.
 LONGER = dict(steps=2900, shares="0.6372414,0.0227586,0.34")
+
+# The same with the default recipe's 1,400, 100 and 500.
+STAGE_1 = dict(
+    steps=2700,
+    stages="language,represent,align,instruct",
+    shares="0.518519,0.259259,0.037037,0.185185",
+)
+# What is not the default, without what other experiments show of it.
+ENCODERS = ("vit-registers", "vit-learned", "stem", "convnext", "resnet", "patches")
+RARER_PROJECTORS = ("pooled", "avgpool", "cabstractor", "resampler", "slots")
+RARER_DECODERS = (
+    "gpt-relu2", "gpt-qknorm", "llama", "llama-relu2", "llama-qknorm", "llama-one", "llama-2d",
+)  # fmt: skip
 
 EXPERIMENTS = (
     Experiment(
@@ -420,5 +436,56 @@ EXPERIMENTS = (
         metric="vqa",
         smallest=0.02,
         shown=ANSWERS,
+    ),
+    # What each projector and each arm of each box reaches with the default recipe, nothing claimed.
+    Experiment(
+        name="projectors",
+        question="What does each projector reach with the default recipe, and how far are its"
+        " seeds apart?",
+        source="",
+        script="train_vlm",
+        common={},
+        arms={p: dict(projector=p) for p in ("label", "linear", "mlp", "pixelshuffle", "qformer")},
+        claims=(),
+        metric="vqa",
+        shown=("fact_f1", *FAMILIES, "vqa_hard_count", "premise_recognised", "count_all"),
+    ),
+    Experiment(
+        name="arms-clip",
+        question="What does each arm of CLIP reach with the default recipe?",
+        source="",
+        script="train_clip",
+        common={},
+        arms={
+            "convvit, causal, masked_clip": {},
+            **{name: dict(encoder=name) for name in ENCODERS},
+            **{name: dict(encoder=name, pool_dim=0) for name in ("vit", "vit-cls")},
+            **{name: dict(text_encoder=name) for name in ("bidirectional", "bag")},
+            **{name: dict(loss=name) for name in ("clip", "sigmoid")},
+        },
+        claims=(),
+        metric="r_at_1",
+        seeds=1,
+        shown=("zero_shot", "group_attributes", "matched_cosine", "mismatched_cosine"),
+    ),
+    Experiment(
+        name="arms-vlm",
+        question="What does each arm of a VLM reach with the default recipe?",
+        source="",
+        script="train_vlm",
+        common={},
+        arms={
+            "qformer, gpt, CLIP": {},
+            **{name: dict(projector=name) for name in RARER_PROJECTORS},
+            **{name: dict(decoder=name) for name in RARER_DECODERS},
+            "captions": dict(encoder=From("train_vlm", EYE)),
+            "labels": dict(encoder=From("train_vlm", EYE | dict(projector="label"))),
+            "random": dict(encoder_init="random"),
+            "stage 1": STAGE_1,
+        },
+        claims=(),
+        metric="vqa",
+        seeds=1,
+        shown=("fact_f1", *FAMILIES),
     ),
 )

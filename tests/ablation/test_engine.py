@@ -429,6 +429,20 @@ def test_the_page_ends_with_how_seeds_scatter(scripts, tmp_path):
     assert "| train_vlm | vqa | 0.860 (0.850 to 0.870) | 1.0 | 3 | 60 (60 to 60) |" in text
 
 
+def test_where_nothing_is_claimed_the_numbers_stand_there_alone(scripts, tmp_path):
+    numbers = dataclasses.replace(CONNECTOR, source="", claims=())
+    answer = answer_of(numbers, REAL, results.load_results(tmp_path / "cells"))
+    assert not answer.is_begun
+    run(CONNECTOR, scripts, tmp_path)
+    answer = answer_of(numbers, REAL, results.load_results(tmp_path / "cells"))
+    assert answer.is_begun and not answer.findings
+    text = report.page([answer], {})
+    assert "Claimed: nothing" in text and "| mlp | `--projector mlp` | 1 |" in text
+    assert "difference of interest" not in text and "verdict |\n| --- |" in text.split("##")[0]
+    assert report.claims_list([answer]) == "\n"
+    assert planning.what_can_be_seen(numbers, answer.arms, 3) == "nothing is claimed"
+
+
 def test_claims_name_arms():
     with pytest.raises(ValueError, match="names no two arms"):
         dataclasses.replace(CONNECTOR, claims=(Claim("mlp", ">", "mpl"),))

@@ -39,8 +39,9 @@ class Experiment:
     arms: {name: {setting: value}} of `script` (train_clip or train_vlm), beside `common`, which all
     have; "threads" among them is torch's. metric: a name in a run's metrics.json. metrics: {arm:
     another name} for arms that are one run, looked at in several ways. smallest: the smallest
-    difference of interest. source: who claimed it, and what was measured there. seeds: how many are
-    wanted. shown: further metrics of the tables, about which nothing is claimed.
+    difference of interest. source: who claimed it, and what was measured there; "" where there are
+    no claims, and numbers alone are wanted. seeds: how many are wanted. shown: further metrics of
+    the tables, about which nothing is claimed.
     """
 
     name: str

@@ -82,7 +82,9 @@ class Answer:
 
     @property
     def is_begun(self):
-        """Has any claim the cells that it takes?"""
+        """Has any claim the cells that it takes? Where nothing is claimed: any arm one?"""
+        if not self.findings:
+            return any(self.arms.values())
         return any(finding.seeds for finding in self.findings)
 
 

@@ -11,6 +11,8 @@ from tinyvlm.training.files import read_json
 
 def what_can_be_seen(experiment, arms, seeds):
     """The smallest difference that so many seeds show, if they scatter like those there are."""
+    if not experiment.claims:
+        return "nothing is claimed"
     scatter = [f.deviation for f in findings_of(experiment, arms) if not math.isnan(f.deviation)]
     deviation, source = (max(scatter), "those that are there") if scatter else (0.01, "one point")
     points = 100 * statistics.detectable(deviation, seeds)

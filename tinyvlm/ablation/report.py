@@ -118,8 +118,8 @@ def section(answer, registered, twins):
     """One experiment: question, source, arms, claims. twins: the arms of the noise experiment."""
     experiment, arms, findings = answer.experiment, answer.arms, answer.findings
     lines = [f"## {experiment.name}", "", experiment.question, ""]
-    lines += [*textwrap.wrap(f"Claimed: {experiment.source}", 100), ""]
-    lines += [*arms_table(experiment, arms), *claims_table(findings)]
+    lines += [*textwrap.wrap(f"Claimed: {experiment.source or 'nothing'}", 100), ""]
+    lines += [*arms_table(experiment, arms), *(claims_table(findings) if findings else [])]
     lines += [f"- {note}" for note in notes(experiment, arms, findings, registered)]
     lines += [f"- {note}" for note in noise_notes(experiment.metric, twins)]
     return "\n".join([*lines, ""])
@@ -155,7 +155,8 @@ def claims_table(findings):
 
 def notes(experiment, arms, findings, registered):
     """What one has to know besides: size of interest, registration, code, hardware, command."""
-    yield f"Smallest difference of interest, in points: {100 * experiment.smallest:g}."
+    if experiment.claims:
+        yield f"Smallest difference of interest, in points: {100 * experiment.smallest:g}."
     if registered is None:
         yield "Not registered before it ran."
     elif registered == experiment.registration:
