@@ -84,7 +84,7 @@ class Config(TrainConfig):
     train_align: str = option("projector.*", "the same for stage align")
     train_instruct: str = option("*", "the same for stage instruct")
     batch_size: int = option(32, "pictures in a step", min=1)
-    num_questions: int = option(9, "questions a picture", min=1, max=64, alias="--questions")
+    num_questions: int = option(9, "questions a picture", min=0, max=64, alias="--questions")
     num_blind: int = option(1, "how many of them without the picture", min=0, alias="--blind")
     lr: float = option(1e-3, "AdamW's learning rate", min=0.0, max=1.0)
     muon_lr: float = option(1e-2, "Muon's learning rate (inner matrices)", min=0.0, max=1.0)

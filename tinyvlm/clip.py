@@ -26,9 +26,10 @@ class CLIP(nn.Module):
     ):  # fmt: skip
         super().__init__()
         self.vision, self.text = vision, text
+        # Drawn first: the same numbers, whatever the pictures' side is made of.
+        self.text_proj = Head(text.dim, embed_dim, bias=False)
         self.widen = nn.Linear(vision.dim, pool_dim) if pool_dim else None
         self.image_proj = Head(pool_dim or vision.pooled_dim, embed_dim, bias=False)
-        self.text_proj = Head(text.dim, embed_dim, bias=False)
         start = torch.tensor(math.log(1 / temperature))
         self.logit_scale = nn.Parameter(start, requires_grad=learn_temperature)
         self.logit_bias = None if bias is None else nn.Parameter(torch.tensor(bias))

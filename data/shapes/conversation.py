@@ -66,6 +66,8 @@ def draw_phrasing(rng, tag, number=1):
 def questions_and_answers(speakers, rows, answers, rng):
     """Statements (b, q, 10) as questions in some of the words, and answers (b, q): q pieces."""
     b, q, _ = rows.shape
+    if q == 0:
+        return []
     phrasing = draw_phrasing(rng, "question", q).reshape(b * q, 4)
     phrasing[rng.randint("plain", PLAIN_OF, (q,)).reshape(-1) == 0] = 0
     rows, answers = rows.reshape(b * q, -1), answers.reshape(-1)

@@ -67,8 +67,8 @@ class World:
             raise ValueError(
                 "a picture has 1 to 6 objects; set 1 <= min_objects <= max_objects <= 6"
             )
-        if not 0 <= self.held_out <= 4:
-            raise ValueError("held_out must be 0 to 4 of the 8 colour-shape diagonals")
+        if not 0 <= self.held_out <= 6:
+            raise ValueError("held_out must be 0 to 6 of the 8 colour-shape diagonals")
         if self.prior not in PRIORS:
             raise ValueError(f"unknown prior {self.prior!r}; choose one of {', '.join(PRIORS)}")
         if self.prior == "cooccurrence" and self.held_out:

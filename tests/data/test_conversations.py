@@ -134,6 +134,15 @@ def test_positions_count_from_the_start_of_each_segment():
             assert positions == list(range(len(positions)))
 
 
+def test_a_caption_alone_may_be_asked_for():
+    alone = SHAPES(num_questions=0, num_blind=0).vqa_batch("train", np.arange(20))
+    beside = SHAPES(num_questions=4).vqa_batch("train", np.arange(20))
+    n = alone.input_ids.shape[1]
+    is_caption = beside.segment_ids[:, :n] == 1
+    assert alone.segment_ids.max() == 1 and not alone.blind.any()
+    assert torch.equal(alone.input_ids[is_caption], beside.input_ids[:, :n][is_caption])
+
+
 @pytest.mark.parametrize("num_blind", [0, 1, 3])
 def test_the_first_questions_are_blind(num_blind):
     batch = SHAPES(num_questions=4, num_blind=num_blind).vqa_batch("train", np.arange(20))

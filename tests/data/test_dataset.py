@@ -132,7 +132,7 @@ def test_settings_that_do_not_go_together_are_refused():
     with pytest.raises(ValueError, match="held-out"):
         make("shapes-cooccurrence", held_out=1)
     with pytest.raises(ValueError, match="held_out"):
-        make("shapes", held_out=5)
+        make("shapes", held_out=7)
 
 
 def test_held_out_pairs_come_with_two_splits_more():

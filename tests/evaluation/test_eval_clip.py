@@ -152,6 +152,9 @@ def test_a_clip_that_sees_nothing_finds_what_chance_does():
         assert score.items == 200 and score.meaning == f"R@{k} of 100, both ways"
     assert eval_clip.evaluate_pairs(NOBODY, TEST, 100).value == 0.5
     assert eval_clip.evaluate_modality_gap(NOBODY, TEST.pictures(50)).value == pytest.approx(0)
+    [(name, score)] = eval_clip.evaluate_large_retrieval(NOBODY, TEST).items()
+    assert name == "r_at_1_of_2048" and score.value == pytest.approx(score.chance, rel=1e-3)
+    assert 0 < score.chance < 0.02
 
 
 def test_a_clip_that_sees_nothing_knows_one_class_of_64():
@@ -256,6 +259,7 @@ def test_a_training_that_holds_pairs_out_is_asked_for_them(monkeypatch):
     monkeypatch.setattr(eval_clip, "CLIPEmbedder", lambda *_: FakeEmbedder(knows_pairs))
     _, scores = eval_clip.evaluate_test(None, HELD_OUT, items=32)
     assert scores["zero_shot_control"].value == 1.0
+    assert {"r_at_1_of_2048", "modality_gap"} < set(scores)
     assert scores["zero_shot_held_out"].value == pytest.approx(1 / len(held_out))
     assert not {"zero_shot_control", "zero_shot_held_out"} & set(
         eval_clip.evaluate_test(None, DATA, items=32)[1]

@@ -223,7 +223,7 @@ def test_the_test_split_is_evaluated_in_each_language(monkeypatch):
         assert table[f"{name} ko"].value == pytest.approx(wanted), name
     hard = {"VQA count, hard ones", "VQA compare, hard ones"}
     assert hard | {"how many in all", "the same in words never trained"} < english
-    for name in ("fact_f1", "vqa", "vqa_unpaired", "vqa_hard_count", "premise_recognised"):
+    for name in ("fact_f1", "vqa", "vqa_paraphrased", "vqa_hard_count", "premise_recognised"):
         assert scores[name].value == 0.0 and scores[f"{name}_ko"].value == pytest.approx(1.0), name
 
 

@@ -14,7 +14,7 @@ NOISE = "noise"  # the experiment whose two arms, "one" and "another", differ in
 PLAIN = (
     ("binding", "all of it", ("r_at_1", "zero_shot", "group_attributes")),
     (
-        "blind", "qformer",
+        "guessing", "qformer",
         ("vqa", *(f"vqa_{f}" for f in ("existence", "count", "colour", "shape", "size", "relation",
                                        "compare")), "fact_f1"),
     ),

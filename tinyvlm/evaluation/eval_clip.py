@@ -10,10 +10,8 @@ from tinyvlm.evaluation.statistics import proportion
 
 CHUNK = 128  # pictures or captions that are encoded together
 CANDIDATES = 256  # of retrieval
-PAIRS = (
-    "held_out",
-    "control",
-)  # splits of pairs that training never shows, and of some that it does
+MANY = 2048  # the same, where a good CLIP is right in nearly all of 256
+PAIRS = ("held_out", "control")  # splits of pairs never shown in training, and of some that are
 BINDING = ("attributes", "relation_in_other_order")  # whose group scores stand in metrics.json
 
 
@@ -68,12 +66,21 @@ def evaluate_retrieval(embedder, pictures, omit=("place",)):
     return cosines | recalls(similarity[few, few], is_match[few, few], pictures.cluster[few])
 
 
-def recalls(similarity, is_match, cluster):
-    """R@1, R@5, R@10, both ways and one by one: similarity, is_match (n, n) -> {name: metric}."""
+def evaluate_large_retrieval(embedder, split):
+    """R@1 among 2,048 pictures and their full captions: {"r_at_1_of_2048": metric}."""
+    pictures = split.pictures(MANY)
+    captions = pictures.captions()
+    similarity = embedder.embed_images(pictures) @ embedder.embed_texts(captions).T
+    found = recalls(similarity, pictures.is_match(captions), pictures.cluster, ks=(1,))
+    return {f"r_at_1_of_{MANY}": found["r_at_1"]}
+
+
+def recalls(similarity, is_match, cluster, ks=(1, 5, 10)):
+    """R@k, both ways and one by one: similarity, is_match (n, n) -> {name: metric}."""
     ways = dict(to_caption=(similarity, is_match), to_picture=(similarity.T, is_match.T))
     meanings = dict(to_caption="from picture to caption", to_picture="from caption to picture")
     result = {}
-    for k in (1, 5, 10):
+    for k in ks:
         hits = {
             way: [metrics.recall_at_k(k, s[[q]], m[[q]]) for q in range(len(s))]
             for way, (s, m) in ways.items()
@@ -186,9 +193,10 @@ def evaluate_sugarcrepe(embedder, split, items):
 
 
 def evaluate_modality_gap(embedder, pictures):
-    """The modality gap, with an interval."""
-    image = embedder.embed_images(pictures)
-    return metrics.modality_gap(image, embedder.embed_texts(pictures.captions()))
+    """The distance between the mean picture and the mean caption."""
+    image, text = embedder.embed_images(pictures), embedder.embed_texts(pictures.captions())
+    meaning = "between the mean picture and the mean caption"
+    return proportion(metrics.modality_gap(image, text), pictures.cluster, meaning)
 
 
 # ---------------------------------------------------------------- for the training script
@@ -215,13 +223,16 @@ def evaluate_language(model, data, items):
     scores["pair_accuracy"] = evaluate_pairs(embedder, split, items)
     kept = ("matched_cosine", "mismatched_cosine", "zero_shot", "r_at_1", "pair_accuracy")
     scores = {name: scores[name] for name in kept}
+    hidden = evaluate_large_retrieval(embedder, split)
+    hidden["modality_gap"] = evaluate_modality_gap(embedder, split.pictures(items))
     for name in PAIRS:
         if name in data.splits:
             found = evaluate_zero_shot(embedder, data.split(name))
             scores[f"zero_shot_{name}"] = found["zero_shot"]
     for contrast, asked in evaluate_winoground(embedder, split, items // 2, BINDING).items():
         scores[f"group_{contrast}"] = asked["group"]
-    return {name.replace("_", " "): metric for name, metric in scores.items()}, scores
+    table = {name.replace("_", " "): metric for name, metric in scores.items()}
+    return table, scores | hidden
 
 
 # ---------------------------------------------------------------- where a cosine came from

@@ -215,7 +215,6 @@ def evaluate_language(model, data, items):
     scores["vqa"] = vqa_mean(families, "seeing")
     scores["vqa_blind"] = vqa_mean(families, "blind")
     scores["vqa_paraphrased"] = vqa_mean(families, "paraphrased")
-    scores |= evaluate_unpaired(predictor, split, split.pictures(items))
     scores["count_all"] = evaluate_count(predictor, split, items)
     for name, metric in evaluate_premises(predictor, split, items).items():
         scores[f"premise_{name}"] = metric

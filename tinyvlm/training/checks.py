@@ -14,8 +14,8 @@ def check_settings(config):
     """The config, complete. UserError if the settings make no sense."""
     config = validate_config(config)
     config = dataclasses.replace(config, out=config.out or f"runs/vlm-{config.projector}")
-    if config.num_blind >= config.num_questions:
-        hint = "give more --num-questions or --num-blind 0"
+    if config.num_blind >= max(config.num_questions, 1):
+        hint = "give more --num-questions, or --num-blind 0 (captions alone teach, too)"
         raise UserError(f"--num-blind {config.num_blind} leaves no question with a picture; {hint}")
     names = [stage.name for stage in stages_of(config, config.steps)]
     left_out = [f"train_{name}" for name in STAGES if name not in names]

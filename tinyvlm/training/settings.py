@@ -39,7 +39,7 @@ class TrainConfig:
         "en", "English, Korean, or each picture in one of them", choices=tuple(LANGUAGES)
     )
     held_out: int = option(
-        0, "colour-shape pairs (of each colour) that training never shows", min=0, max=4
+        0, "colour-shape pairs (of each colour) that training never shows", min=0, max=6
     )
     muon_lr: float = option(
         1.5e-2, "Muon's learning rate, for convolutions and inner matrices", min=0.0, max=1.0
