@@ -227,8 +227,8 @@ def report(experiments, config):
     """Tables and pictures from what is there; all experiments: the page."""
     registered, results = read_json(Path(config.cells) / REGISTERED), load_results(config.cells)
     answers = [answer_of(experiment, SCRIPTS, results) for experiment in experiments]
-    [noise] = [experiment for experiment in EXPERIMENTS if experiment.name == NOISE]
-    twins = twins_of(answers) or arms_of(noise, SCRIPTS, results)
+    noise = [experiment for experiment in EXPERIMENTS if experiment.name in NOISE]
+    twins = twins_of([answer_of(experiment, SCRIPTS, results) for experiment in noise])
     for answer in begun(answers):
         name, is_ours = answer.experiment.name, answer.experiment in EXPERIMENTS
         folder = make_folder(Path(config.out).parent / PICTURES if is_ours else config.runs)

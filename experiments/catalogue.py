@@ -52,6 +52,17 @@ EXPERIMENTS = (
         shown=ANSWERS,
     ),
     Experiment(
+        name="noise-clip",
+        question="How far apart are two CLIPs that differ in rounding alone?",
+        source="nobody: the noise floor, by another number of threads",
+        script="train_clip",
+        arms=dict(one={}, another=dict(threads=1)),
+        claims=(Claim("one", "=", "another"),),
+        metric="group_attributes",
+        smallest=0.05,
+        shown=(MANY, "zero_shot"),
+    ),
+    Experiment(
         name="guessing",
         question="Do minimal pairs leave nothing to guess for a model that sees no picture?",
         source="this project, of its test set; compare VQA v2, Goyal et al. 2017: language only"
@@ -320,17 +331,32 @@ EXPERIMENTS = (
         source="LLaMA, Touvron et al. 2023, takes RMSNorm, rotary positions and SwiGLU; nanochat's"
         " log: ReLU^2 is ahead of SwiGLU",
         script="train_vlm",
-        arms={
-            name: dict(decoder=name)
-            for name in ("gpt", "gpt-relu2", "llama", "llama-relu2", "llama-2d")
-        },
+        arms={name: dict(decoder=name) for name in ("gpt", "gpt-relu2", "llama", "llama-relu2")},
         claims=(
             Claim("llama", ">", "gpt"),
             Claim("llama-relu2", ">", "llama"),
             Claim("gpt-relu2", ">", "gpt"),
-            Claim("llama-2d", ">", "llama"),
         ),
         metric="vqa",
+        shown=ANSWERS,
+    ),
+    Experiment(
+        name="numbering",
+        question="Should image tokens be numbered by row and column?",
+        source="Qwen2-VL, Wang et al. 2024, does so",
+        script="train_vlm",
+        common=dict(recipe="lab", projector="avgpool", image_tokens=49),  # which lie in a grid
+        arms={
+            "one after the other": dict(decoder="llama"),
+            "by row and column": dict(decoder="llama-2d"),
+            "all the same": dict(decoder="llama-one"),
+        },
+        claims=(
+            Claim("by row and column", ">", "one after the other"),
+            Claim("one after the other", ">", "all the same"),
+        ),
+        metric="vqa",
+        smallest=0.02,
         shown=ANSWERS,
     ),
     Experiment(

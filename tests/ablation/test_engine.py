@@ -412,15 +412,15 @@ def test_the_readme_lists_what_is_decided_and_names_what_is_open(scripts, tmp_pa
 
 
 def test_the_page_ends_with_how_seeds_scatter(scripts, tmp_path):
-    experiments = [e for e in ablate.EXPERIMENTS if e.name in ("blind", "binding")]
+    experiments = [e for e in ablate.EXPERIMENTS if e.name in ("guessing", "binding")]
     assert "## The lab recipe" not in page_of(experiments, tmp_path, {})
     for name, arm, metrics in report.PLAIN:  # arms that are the recipe as it is
         [experiment] = [e for e in experiments if e.name == name]
         assert experiment.settings(arm) == dict(recipe="lab") and metrics
-    [blind] = [e for e in experiments if e.name == "blind"]
-    run(blind, scripts, tmp_path, seeds=3)
+    [guessing] = [e for e in experiments if e.name == "guessing"]
+    run(guessing, scripts, tmp_path, seeds=3)
     known = {m: 0 for _, _, metrics in report.PLAIN for m in (*metrics, "vqa_blind")}
-    for cell in cells(blind, 3):
+    for cell in cells(guessing, 3):
         path = file_of(cell, tmp_path)
         content = read_json(path)
         metrics = known | content["metrics"]

@@ -9,7 +9,7 @@ from tinyvlm.ablation.experiment import OWN
 from tinyvlm.training.files import write_atomically
 
 PICTURES = "findings"  # folder of the pictures, beside the page
-NOISE = "noise"  # the experiment whose two arms, "one" and "another", differ in rounding alone
+NOISE = ("noise", "noise-clip")  # whose arms "one" and "another" differ in rounding alone
 # Arms that are the recipe as it is, and of which metrics it is to be seen how seeds scatter.
 PLAIN = (
     ("binding", "all of it", ("r_at_1", "zero_shot", "group_attributes")),
@@ -75,8 +75,8 @@ def begun(answers):
 
 
 def twins_of(answers):
-    """The arms of the noise experiment, if it is among them."""
-    return next((a.arms for a in answers if a.experiment.name == NOISE), {})
+    """The arms of each noise experiment among them."""
+    return [answer.arms for answer in answers if answer.experiment.name in NOISE]
 
 
 def claims_list(answers):
@@ -115,7 +115,7 @@ def summary_row(experiment, finding):
 
 
 def section(answer, registered, twins):
-    """One experiment: question, source, arms, claims. twins: the arms of the noise experiment."""
+    """One experiment: question, source, arms, claims. twins: see twins_of."""
     experiment, arms, findings = answer.experiment, answer.arms, answer.findings
     lines = [f"## {experiment.name}", "", experiment.question, ""]
     lines += [*textwrap.wrap(f"Claimed: {experiment.source or 'nothing'}", 100), ""]
@@ -185,11 +185,13 @@ def notes(experiment, arms, findings, registered):
 def noise_notes(metric, twins):
     """How far two runs are apart that differ in rounding alone."""
     apart = [
-        abs(one.number(metric) - twins["another"][seed].number(metric))
-        for seed, one in twins.get("one", {}).items()
-        if seed in twins["another"] and one.maker == twins["another"][seed].maker
+        abs(one.number(metric) - arms["another"][seed].number(metric))
+        for arms in twins
+        for seed, one in arms["one"].items()
+        if seed in arms["another"] and one.maker == arms["another"][seed].maker
     ]
-    if apart and not np.isnan(apart).any():
+    apart = [difference for difference in apart if not math.isnan(difference)]
+    if apart:
         moved = f"{100 * np.mean(apart):.1f} points (mean of {len(apart)} seeds)"
         yield f"Rounding alone, by another number of threads, moves `{metric}` by {moved}."
 
