@@ -22,7 +22,14 @@ from tinyvlm.losses import LOSSES, initial_bias
 from tinyvlm.text import TEXT_ENCODERS
 from tinyvlm.training.ahead import MadeAhead
 from tinyvlm.training.checkpoint import config_from, load_weights
-from tinyvlm.training.config import UserError, kwargs_for, option, run_script, validate_config
+from tinyvlm.training.config import (
+    UserError,
+    kwargs_for,
+    option,
+    refuse_unused,
+    run_script,
+    validate_config,
+)
 from tinyvlm.training.distributed import autocast
 from tinyvlm.training.loop import Run
 from tinyvlm.training.optim import backward_and_step, configure_optimizers, lr_schedule, set_lr
@@ -45,7 +52,8 @@ class Config(TrainConfig):
     batch_size: int = option(64, "pictures in a step", min=2)
     captions: int = option(3, "captions of each picture, which say more or less", min=1, max=4)
     hard_negatives: bool = option(
-        True, "each picture brings a false caption, too, with two colours or sizes exchanged"
+        True,
+        "one more caption of each picture, with two colours or sizes exchanged in half of them",
     )
     micro_batch: int = option(
         0, "pictures at a time, for batches that do not fit into memory; 0: all", min=0
@@ -82,6 +90,8 @@ class Config(TrainConfig):
 def main(config):
     """Train, test, save: returns what metrics.json holds ({} in all but the first process)."""
     config = validate_config(config)
+    if config.init:
+        refuse_unused(config, ["temperature"], "with --init, which brings its own")
     with Run(config, "clip") as run:
         # 1. Data and model, fresh or from where the run goes on.
         data = open_dataset(config, config.image_size, run.device, run.start)

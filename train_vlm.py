@@ -137,7 +137,7 @@ def main(config):
                 step, loss, model=model, optimizers=optimizers,
                 extra_state=state | extra_state_of(trained),
                 images=0 if stage.text_only else config.batch_size,
-                validate=partial(validate_stage, trained, data, stage), stage=stage.name,
+                validate=partial(validate_stage, trained, data, stage, step), stage=stage.name,
             )  # fmt: skip
         leave_stage(run, models, data, stages, config.steps, **state)
 
@@ -198,7 +198,7 @@ def build_model(config, encoder, decoder, data):
     decoder_sizes = {name: name for name in ("dim", "depth", "heads")}
     given = kwargs_for(make_decoder, config, decoder_sizes, vocab_size=data.tokenizer.size)
     try:
-        vision = make_encoder(encoder, config.seed, config.skip_blocks)
+        vision = make_encoder(encoder, config.seed)
         decoder = with_seed(lambda: make_decoder(**given), config.seed + 1)
         projector_kwargs = kwargs_for(
             make_projector,
@@ -227,12 +227,13 @@ def load_model(saved, path, device):
 # ---------------------------------------------------------------- validation and samples
 
 
-def validate_stage(model, data, stage, items=64):
+def validate_stage(model, data, stage, step, items=64):
     """The training loss on validation pictures, and scores once pictures are seen."""
     if stage.reads_captions:
         return validate_matching(model, data)
     with evaluation_mode(model):
-        batch = data.vqa_batch("val", np.arange(items), not stage.text_only)
+        shown = not stage.text_only, stage.has_pieces(step)
+        batch = data.vqa_batch("val", np.arange(items), *shown)
         losses, aux_loss = model(batch, text_only=stage.text_only)
         val_loss = losses.sum() / (batch.labels != IGNORE).sum() + aux_loss
     scores = {} if stage.text_only else validate(model, data)

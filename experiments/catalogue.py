@@ -190,6 +190,25 @@ EXPERIMENTS = (
         shown=("r_at_1", "zero_shot", "pair_accuracy"),
     ),
     Experiment(
+        name="negatives",
+        question="Do hard negatives make CLIP bind, or is it that they come with more captions?",
+        source="NegCLIP, Yuksekgonul et al. 2022: without hard negatives CLIP is a bag of words;"
+        " here half of what is added is true",
+        script="train_clip",
+        arms={
+            "hard negatives": {},
+            "none": dict(hard_negatives=False),
+            "none, four captions": dict(hard_negatives=False, captions=4),
+        },
+        claims=(
+            Claim("hard negatives", ">", "none"),
+            Claim("hard negatives", ">", "none, four captions"),
+        ),
+        metric="group_attributes",
+        smallest=0.05,
+        shown=(MANY, "zero_shot", "pair_accuracy", "matched_cosine"),
+    ),
+    Experiment(
         name="sigmoid",
         question="Is a sigmoid for each pair better than a softmax over the batch?",
         source="SigLIP, Zhai et al. 2023: better at batches below 16 thousand, the more so the"

@@ -45,7 +45,8 @@ class BasicBlock(nn.Module):
 
     He et al., "Deep residual learning" (2015), with norm and ReLU before each convolution as in
     "Identity mappings" (2016), so that nothing stands in the way of the residual. GroupNorm, Wu and
-    He (2018): no picture of a batch knows of another.
+    He (2018): no picture of a batch knows of another. Where widths or strides differ, the shortcut
+    is a 3 x 3 convolution, too (theirs: 1 x 1).
     """
 
     def __init__(self, in_channels, out_channels, stride=1):

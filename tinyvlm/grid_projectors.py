@@ -11,8 +11,8 @@ from tinyvlm.layers import MLP, grid_shape, init_weights
 class PixelShuffle(nn.Module):
     """Patches 2 x 2 side by side, then the MLP: a quarter of its tokens, nothing thrown away.
 
-    InternVL 1.5, Chen et al. (2024); the name is that of the way back, Shi et al. (2016). A grid
-    with odd sides gets an empty row or column.
+    InternVL 1.5, Chen et al. (2024), with a norm before the MLP; the name is that of the way back,
+    Shi et al. (2016). A grid with odd sides gets an empty row or column.
     """
 
     def __init__(self, *, vision_dim, text_dim, num_patches):

@@ -77,7 +77,7 @@ class SwiGLU(nn.Module):
     """An MLP of which one half opens and shuts the other, (..., d) -> (..., d); Shazeer, "GLU
     variants improve transformer" (2020).
 
-    It has three matrices instead of two, which are so much narrower that it has no more parameters.
+    It has three matrices instead of two, which are so much narrower that it has as many parameters.
     """
 
     def __init__(self, dim, *, bias=True):

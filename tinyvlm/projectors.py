@@ -16,7 +16,7 @@ from torch import nn
 
 from data.tokenizer import PAD
 from tinyvlm.grid_projectors import AveragePool, CAbstractor, PixelShuffle
-from tinyvlm.layers import MLP, Block, init_weights, patch_centers, sincos_2d
+from tinyvlm.layers import MLP, Block, Head, init_weights, patch_centers, sincos_2d
 
 
 class LinearProjector(nn.Module):
@@ -33,7 +33,7 @@ class LinearProjector(nn.Module):
 
 
 class MLPProjector(nn.Module):
-    """Two layers with a GELU; LLaVA-1.5, Liu et al. (2023)."""
+    """Two layers with a GELU; LLaVA-1.5, Liu et al. (2023), whose inner width is the outer one."""
 
     def __init__(self, *, vision_dim, text_dim, num_patches):
         super().__init__()
@@ -96,7 +96,8 @@ class LearnedQueries(nn.Module):
 
 
 class QFormer(LearnedQueries):
-    """Queries look at each other, then at the picture; BLIP-2, Li et al. (2023)."""
+    """Queries look at each other, then at the picture; BLIP-2, Li et al. (2023), where each second
+    block looks at the picture."""
 
     def __init__(self, *, vision_dim, text_dim, num_patches, image_tokens=32, depth=2):
         heads = heads_of(text_dim)
@@ -208,6 +209,7 @@ class LabelBottleneck(nn.Module):
         super().__init__()
         self.num_tokens = len(label_token_ids)
         self.classify = MLP(vision_dim, hidden=2 * text_dim, out=self.num_tokens)
+        self.classify.down = Head(2 * text_dim, self.num_tokens)  # as the optimizer knows logits
         self.apply(init_weights)
         self.register_buffer("label_token_ids", torch.tensor(label_token_ids), persistent=False)
 

@@ -78,7 +78,8 @@ class Represent(nn.Module):
     def forward(self, batch):
         """CaptionBatch, one caption a picture -> {objective: its loss, a scalar}.
 
-        In several processes each contrasts its own part of the batch.
+        In several processes each contrasts its own part of the batch, and the loss is the mean of
+        theirs.
         """
         self.text.clamp_logit_scale()
         patches, _ = self.encode_patches(batch.pixels)  # (b, m, vision_dim)
@@ -113,8 +114,9 @@ class Represent(nn.Module):
         queries, words = self.read(patches, tokens, uni_modal_mask)
         image = F.normalize(self.text.image_proj(queries), dim=-1)  # (b, n, d)
         text = F.normalize(self.text.text_proj(words[:, 0]), dim=-1)  # (b, d)
-        cosines = torch.einsum("i n d, j d -> i j n", image, text)
-        return cosines.max(-1).values.float()
+        with torch.autocast(image.device.type, enabled=False):  # bfloat16 has too few cosines
+            cosines = torch.einsum("i n d, j d -> i j n", image.float(), text.float())
+        return cosines.max(-1).values
 
     def match(self, patches, tokens):
         """Is caption k true of picture k? Logits (b,), the sum of what the queries say.

@@ -4,6 +4,8 @@ Captions are lists of noun phrases (n, m, 4) as everywhere. Each function of FOI
 false caption of scenes (n, m, 4) says; `pairs` (k, 2) are the colours and shapes to draw from.
 """
 
+from itertools import combinations
+
 import numpy as np
 
 from data.shapes.truth import without
@@ -24,13 +26,26 @@ def make_foil(objects, rng, kind, pairs):
 
 def swapped_caption(world, objects, rng):
     """For training, what a caption of scenes (n, m, 4) says with two colours or two sizes
-    exchanged: (n, m, 4).
+    exchanged: (n, m, 4), one of the exchanges that make it false.
 
-    Where there is no room for it (one thing, two that are alike, a pair that is held out) it is a
-    true one.
+    One in three is left true, and where there is no room for an exchange (one thing, things that
+    differ in one attribute alone, a pair that is held out) it is true, too: half of all. With more
+    false ones pictures and their captions come less near (experiments/LOG.md).
     """
-    true, false = make_foil(objects, rng, "swap_attribute", pairs=None)
-    return np.where(is_allowed(world, "train", false)[:, None, None], false, true)
+    said, (n, m, _) = without(objects, PLACE), objects.shape
+    exchanges = [(i, j, column) for i, j in combinations(range(m), 2) for column in (COLOUR, SIZE)]
+    false = np.repeat(said[:, None], len(exchanges) + 1, 1)  # the last one stays true
+    has_room = np.zeros(false.shape[:2], bool)
+    for k, (i, j, column) in enumerate(exchanges):
+        false[:, k, [i, j], column] = said[:, [j, i], column]
+        differs = said[:, i] != said[:, j]  # (n, 4)
+        # Where nothing else differs, the two have exchanged their names alone.
+        has_room[:, k] = differs[:, column] & (differs.sum(1) > 1) & (said[:, j, SHAPE] > 0)
+    has_room &= is_allowed(world, "train", false.reshape(-1, m, 4)).reshape(has_room.shape)
+    rank = rng.randint("exchange", 2**31, has_room.shape[1:])
+    chosen = np.where(has_room, rank, -1).argmax(1)
+    chosen[~has_room.any(1) | (rng.randint("left true", 3) == 0)] = len(exchanges)
+    return false[np.arange(n), chosen]
 
 
 def replace_object(objects, rng, pairs):

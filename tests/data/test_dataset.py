@@ -1,6 +1,7 @@
 """Data sets: the contract of DATASETS, packed conversations, and what a batch says is true."""
 
 import dataclasses
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -9,7 +10,10 @@ import torch
 from data.batch import IGNORE
 from data.dataset import DATASETS, OLDER_NAMES
 from data.shapes import hard_negatives
+from data.shapes.false_captions import swapped_caption
+from data.shapes.rng import CounterRNG
 from data.shapes.scene import sample
+from data.shapes.truth import without
 from data.shapes.world import diagonal_of
 from data.tokenizer import BOS, EOS, PAD
 
@@ -196,11 +200,36 @@ def test_a_hard_negative_says_the_same_words_bound_in_another_way(name):
     own = is_match[np.arange(n), np.arange(n)]  # (n, 3)
     assert own[:, :2].all() and 0.3 < own[:, 2].float().mean() < 0.7  # some have no room for one
     scenes = sample(data.world, 3, "train", np.arange(n)).objects
-    for objects, row in zip(scenes, tokens[:, 2].tolist(), strict=True):
+    for objects, row, is_true in zip(scenes, tokens[:, 2].tolist(), own[:, 2], strict=True):
         said = parse_caption(data.tokenizer.decode(row))
+        there = objects[objects[:, 2] > 0][:, :3]
         for column in range(3):
-            there = objects[objects[:, 2] > 0][:, column]
-            assert sorted(said[:, column]) == sorted(there)  # the same bag of words
+            assert sorted(said[:, column]) == sorted(there[:, column])  # the same bag of words
+        # Two things that differ in a colour or a size, and in something else, make room.
+        room = [
+            (one != other)[:2].any() and (one != other).sum() > 1
+            for one, other in combinations(there, 2)
+        ]
+        assert is_true or any(room)
+
+
+def test_each_exchange_that_makes_a_caption_false_is_drawn():
+    data = make("shapes-full", captions=1, hard_negatives=True)
+    world, drawn = data.world, set()
+    objects = sample(world, 3, "train", np.arange(400)).objects
+    [scene] = objects[(objects[..., 2] > 0).sum(1) == 3][:1]
+    for seed in range(60):
+        rng = CounterRNG(seed, "train", np.arange(1))
+        drawn.add(swapped_caption(world, scene[None], rng).tobytes())
+    said = without(scene[None], 3)[0]
+    exchanges = {said[None].tobytes()}  # and none
+    for i, j in combinations(range(3), 2):
+        for column in (0, 1):
+            false = said.copy()
+            false[[i, j], column] = said[[j, i], column]
+            if sorted(false.tolist()) != sorted(said.tolist()):
+                exchanges.add(false[None].tobytes())
+    assert drawn == exchanges and len(drawn) > 2
 
 
 def test_no_hard_negative_names_a_pair_that_is_held_out():

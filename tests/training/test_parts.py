@@ -117,6 +117,11 @@ def test_the_last_blocks_of_an_encoder_may_be_left_out(clip_folder, tmp_path):
     assert not torch.equal(weights(tmp_path)[norm], weights(clip_folder)[norm])
     model, _, _ = train_vlm.load_model(load_checkpoint(tmp_path), tmp_path, "cpu")
     assert model.vision.skipped == 1
+    # Who takes its encoder, or starts from it, leaves the stale block out, too.
+    brief = dict(stages="instruct", shares="1", steps=1)
+    train_with(tmp_path, tmp_path / "taken", **brief)
+    taken = load_checkpoint(tmp_path / "taken")
+    assert train_vlm.load_model(taken, tmp_path, "cpu")[0].vision.skipped == 1
     with pytest.raises(UserError, match="2 blocks cannot be left out of 1; change the sizes"):
         train_with(clip_folder, tmp_path / "other", skip_blocks=2)
 

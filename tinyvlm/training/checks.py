@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from data.dataset import SPOKEN
 from tinyvlm.decoders import DECODERS
 from tinyvlm.projectors import PROJECTORS
 from tinyvlm.represent import OBJECTIVES
@@ -17,6 +18,9 @@ def check_settings(config):
     if config.num_blind >= max(config.num_questions, 1):
         hint = "give more --num-questions, or --num-blind 0 (captions alone teach, too)"
         raise UserError(f"--num-blind {config.num_blind} leaves no question with a picture; {hint}")
+    if config.projector == "label" and config.language not in SPOKEN:
+        hint = f"choose --language {' or '.join(SPOKEN)}"
+        raise UserError(f"--projector label has the words of one language; {hint}")
     names = [stage.name for stage in stages_of(config, config.steps)]
     left_out = [f"train_{name}" for name in STAGES if name not in names]
     left_out += ["represent"] * ("represent" not in names)
@@ -39,6 +43,9 @@ def check_represent(config):
         if name not in OBJECTIVES:
             choices = ", ".join(OBJECTIVES)
             raise UserError(f"--represent names {name!r}; choose from {choices}, by commas")
+    if config.batch_size == 1 and {"itc", "itm"} & set(objectives_of(config)):
+        hint = "give --batch-size 2 or more, or --represent itg"
+        raise UserError(f"--batch-size 1 has no false captions for contrast and matching; {hint}")
     able = [name for name, kind in PROJECTORS.items() if hasattr(kind, "read_with_words")]
     if config.projector not in able:
         what = f"--projector {config.projector} reads no words, as stage represent asks it to"
@@ -68,6 +75,8 @@ def check_decoder(config, stages):
     the others are those of a run that has it, to the last bit. UserError if that cannot be.
     """
     if config.decoder in DECODERS:
+        if config.init:
+            refuse_unused(config, ["decoder"], "with --init, which brings its decoder")
         return stages
     of_the_stage = ["train_language", "warmup_language"]
     refuse_unused(config, [*of_the_stage, "init"], f"with --decoder {config.decoder}")

@@ -30,12 +30,13 @@ def load_encoder(config, run):
     """The encoder's kind and sizes, and its weights: from CLIP, from the run that --encoder names,
     or None.
 
-    None: they are random, or those of the checkpoint that the run starts from.
+    None: they are random, or those of the checkpoint that the run starts from. Blocks that the run
+    left out which it comes from are left out, too.
     """
     if run.start:
-        return run.start["encoder"], None
+        return skipping(run.start["encoder"], config), None
     if config.encoder_init == "random":
-        return encoder_of(config), None
+        return skipping(encoder_of(config), config), None
     path = encoder_path(config)
     if config.encoder in VISION_ENCODERS:
         saved = load_checkpoint(path, "clip")
@@ -46,7 +47,12 @@ def load_encoder(config, run):
     if other["dataset"] != config.dataset:
         hint = f"for one of this data set: python {script} --dataset {config.dataset}"
         run.say(f"note: the encoder of {path} knows {other['dataset']}; {hint}")
-    return saved["encoder"], part_of(saved["model"], "vision.")
+    return skipping(saved["encoder"], config), part_of(saved["model"], "vision.")
+
+
+def skipping(encoder, config):
+    """The encoder, without as many of its last blocks as the config says, if not fewer yet."""
+    return encoder | dict(skip_blocks=max(config.skip_blocks, encoder.get("skip_blocks", 0)))
 
 
 def encoder_path(config):

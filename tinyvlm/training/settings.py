@@ -86,11 +86,12 @@ def encoder_of(config):
     )
 
 
-def make_encoder(encoder, seed, skip_blocks=0):
-    """A fresh vision encoder from what encoder_of gives, of whose blocks the last few are left out.
-    ValueError for sizes that do not fit."""
-    sizes = {name: size for name, size in encoder.items() if name != "encoder"}
-    made = with_seed(lambda: VISION_ENCODERS[encoder["encoder"]](**sizes), seed)
+def make_encoder(encoder, seed):
+    """A fresh vision encoder from what encoder_of gives; skip_blocks: so many of its last blocks
+    are left out. ValueError for sizes that do not fit."""
+    sizes = dict(encoder)
+    kind, skip_blocks = sizes.pop("encoder"), sizes.pop("skip_blocks", 0)
+    made = with_seed(lambda: VISION_ENCODERS[kind](**sizes), seed)
     blocks = len(getattr(made, "blocks", ()))
     if skip_blocks > blocks:
         raise ValueError(f"{skip_blocks} blocks cannot be left out of {blocks}")

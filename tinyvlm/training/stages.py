@@ -1,6 +1,7 @@
 """The stages of a VLM's training: which steps, and what they train."""
 
 import dataclasses
+import time
 
 from tinyvlm.represent import Represent, TextSide
 from tinyvlm.training.checkpoint import load_weights
@@ -127,5 +128,6 @@ def begin_stage(run, model, stage, step):
     if step > stage.first:
         run.load_optimizers(optimizers)
     run.describe(model, optimizers, title=f"stage {stage.name}")
-    some_are_idle = stage.text_only or stage.reads_captions or config.skip_blocks > 0
+    some_are_idle = stage.text_only or stage.reads_captions or model.vision.skipped > 0
+    run.t0 = time.time()  # what the stage before has left is no part of this one's first step
     return optimizers, run.prepare(model, find_unused=some_are_idle)
