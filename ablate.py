@@ -24,7 +24,7 @@ from experiments.catalogue import EXPERIMENTS
 from tinyvlm.ablation.cells import cell_of
 from tinyvlm.ablation.experiment import OWN, check_metric, own_question
 from tinyvlm.ablation.findings import answer_of, arms_of, complete_seeds
-from tinyvlm.ablation.planning import kind_of_cell, times_here, what_can_be_seen
+from tinyvlm.ablation.planning import kind_of_cell, shard_of, times_here, what_can_be_seen
 from tinyvlm.ablation.plots import draw
 from tinyvlm.ablation.report import (
     NOISE,
@@ -195,22 +195,15 @@ def run(experiments, config):
     return f"{len(failed)} cells failed: {lines}" if failed else ""
 
 
-def shard_of(text):
-    """ "i/n" -> the slice (i, None, n) of the seeds. UserError if it is neither that nor empty."""
-    if not text:
-        return 0, None, 1
-    part, _, parts = text.partition("/")
-    if not (part.isdigit() and parts.isdigit() and int(part) < int(parts)):
-        raise UserError(f"--shard is {text!r}; give i/n such as 0/4, where i is less than n")
-    return int(part), None, int(parts)
-
-
 def run_on_gpus(config):
     """The same command once on each of so many GPUs; each takes cells that no other one has. What
     failed, in words."""
-    words = [word for word in sys.argv[1:] if word]
-    own = [sys.executable, __file__, *words, "--jobs", "1", "--device"]
-    running = [subprocess.Popen([*own, f"cuda:{gpu}"]) for gpu in range(config.jobs)]
+    words, running = [word for word in sys.argv[1:] if word], []
+    for gpu in range(config.jobs):
+        aside = make_folder(Path(config.runs) / f"pages-{gpu}")  # else they write the same pages
+        pages = ["--out", str(aside / "FINDINGS.md"), "--readme", str(aside / "README.md")]
+        own = ["--jobs", "1", "--device", f"cuda:{gpu}", *pages]
+        running.append(subprocess.Popen([sys.executable, __file__, *words, *own]))
     ended = [process.wait() for process in running]
     return "a process failed; what the others finished is kept" if any(ended) else ""
 

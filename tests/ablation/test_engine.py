@@ -16,7 +16,7 @@ from tinyvlm.ablation.report import page
 from tinyvlm.evaluation.items import save_items
 from tinyvlm.evaluation.statistics import proportion
 from tinyvlm.training.checks import check_settings
-from tinyvlm.training.config import UserError, validate_config, with_recipe
+from tinyvlm.training.config import UserError, parse, validate_config, with_recipe
 from tinyvlm.training.files import (
     FolderInUse,
     append_log,
@@ -443,6 +443,28 @@ def test_where_nothing_is_claimed_the_numbers_stand_there_alone(scripts, tmp_pat
     assert "difference of interest" not in text and "verdict |\n| --- |" in text.split("##")[0]
     assert report.claims_list([answer]) == "\n"
     assert planning.what_can_be_seen(numbers, answer.arms, 3) == "nothing is claimed"
+
+
+def test_processes_of_several_gpus_take_one_each_and_write_their_own_pages(monkeypatch, tmp_path):
+    started = []
+
+    class Process:
+        def __init__(self, words):
+            started.append(words)
+
+        def wait(self):
+            return 0
+
+    monkeypatch.setattr(ablate.subprocess, "Popen", Process)
+    monkeypatch.setattr(ablate.sys, "argv", ["ablate.py", "run", "--jobs", "2"])
+    config = ablate.Config(command="run", jobs=2, runs=str(tmp_path))
+    assert ablate.run_on_gpus(config) == ""
+    monkeypatch.setattr(Process, "wait", lambda _: 1)
+    assert "a process failed" in ablate.run_on_gpus(config)
+    configs = [parse(ablate.Config, words[2:], "") for words in started[:2]]
+    assert [c.device for c in configs] == ["cuda:0", "cuda:1"] and {c.jobs for c in configs} == {1}
+    assert len({c.out for c in configs} | {config.out}) == 3
+    assert len({c.readme for c in configs} | {config.readme}) == 3
 
 
 def test_claims_name_arms():

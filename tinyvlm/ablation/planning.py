@@ -1,4 +1,4 @@
-"""What an experiment would cost, and what it could show."""
+"""What an experiment would cost, what it could show, and which part of it is done here."""
 
 import math
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from tinyvlm.ablation import statistics
 from tinyvlm.ablation.findings import findings_of
 from tinyvlm.ablation.results import hardware
+from tinyvlm.training.config import UserError
 from tinyvlm.training.files import read_json
 
 
@@ -49,3 +50,13 @@ def times_here(folder):
             kind = kind_of(content["script"], content["settings"], needs)
             times[kind] = content["metrics"]["wall_seconds"]
     return times
+
+
+def shard_of(text):
+    """ "i/n" -> the slice (i, None, n) of the seeds. UserError if it is neither that nor empty."""
+    if not text:
+        return 0, None, 1
+    part, _, parts = text.partition("/")
+    if not (part.isdigit() and parts.isdigit() and int(part) < int(parts)):
+        raise UserError(f"--shard is {text!r}; give i/n such as 0/4, where i is less than n")
+    return int(part), None, int(parts)
