@@ -10,7 +10,7 @@ import train_clip
 import train_vlm
 from tinyvlm.ablation import planning, report, results, runner, same_code
 from tinyvlm.ablation.cells import cell_of
-from tinyvlm.ablation.experiment import Claim, Experiment, From
+from tinyvlm.ablation.experiment import Claim, Experiment, From, spelled
 from tinyvlm.ablation.findings import answer_of, arms_of, complete_seeds, findings_of
 from tinyvlm.ablation.report import page
 from tinyvlm.evaluation.items import save_items
@@ -406,13 +406,13 @@ def test_the_readme_lists_what_is_decided_and_names_what_is_open(scripts, tmp_pa
     listed = report.claims_list([answer_of(both, REAL, found)])
     assert listed.splitlines() == [
         "- connector, vqa: mlp > linear REPRODUCED (+10.0)",
-        "- open, in so many claims: connector (1)",
+        "- undecided claims: connector 1",
     ]
     assert report.claims_list([]) == "\n"
 
 
 def test_the_page_ends_with_how_seeds_scatter(scripts, tmp_path):
-    experiments = [e for e in ablate.EXPERIMENTS if e.name in ("guessing", "binding")]
+    experiments = [e for e in ablate.EXPERIMENTS if e.name in ("guessing", "negatives")]
     assert "## The lab recipe" not in page_of(experiments, tmp_path, {})
     for name, arm, metrics in report.PLAIN:  # arms that are the recipe as it is
         [experiment] = [e for e in experiments if e.name == name]
@@ -465,6 +465,18 @@ def test_processes_of_several_gpus_take_one_each_and_write_their_own_pages(monke
     assert [c.device for c in configs] == ["cuda:0", "cuda:1"] and {c.jobs for c in configs} == {1}
     assert len({c.out for c in configs} | {config.out}) == 3
     assert len({c.readme for c in configs} | {config.readme}) == 3
+
+
+def test_settings_are_shown_as_the_flags_that_one_types():
+    clip = From("train_clip", dict(recipe="lab", hard_negatives=False))
+    shown = spelled(dict(clip=clip, resume=True, image_tokens=9))
+    assert shown == (
+        "--clip (train_clip.py --recipe lab --no-hard-negatives) --resume --image-tokens 9"
+    )
+    settings = dict(hard_negatives=False, loss="sigmoid")
+    words = spelled(settings).split()
+    parsed = parse(train_clip.Config, words, "")
+    assert {name: getattr(parsed, name) for name in settings} == settings
 
 
 def test_claims_name_arms():

@@ -83,6 +83,20 @@ class Experiment:
 OPEN = ("seeds", "shown")  # what may change later
 
 
+def spelled(settings):
+    """Settings as the flags that one would type."""
+    words = []
+    for name, value in settings.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif isinstance(value, From):
+            words.append(f"--{flag} ({value.script}.py {spelled(value.settings)})")
+        else:
+            words.append(f"--{flag} {value}")
+    return " ".join(words)
+
+
 def own_question(config, scripts):
     """The experiment of ablate.py's --arm "NAME: --flag value". UserError if it makes no sense."""
     if config.name:

@@ -24,6 +24,7 @@ def draw(experiment, arms, path):
         axis.set_yticks(range(len(arms)), list(arms) if axis is axes[0] else [""] * len(arms))
         axis.set_ylim(len(arms) - 0.5, -0.5)
         axis.set_title(metric.replace("_", " "), fontsize=10)
+        axis.locator_params(axis="x", nbins=4)
         axis.grid(alpha=0.25, axis="x")
     draw_curves(axes[-1], experiment.metric, arms)
     figure.suptitle(experiment.question, fontsize=11)
@@ -54,6 +55,7 @@ def draw_curves(axis, metric, arms):
         mean = [np.mean([v for log in logs for v in at_step(log, step, score)]) for step in steps]
         axis.plot(steps, mean, color=colour, label=arm, linewidth=1.3)
     axis.set_title(f"{score.replace('_', ' ')} by step; band: the seeds", fontsize=10)
+    axis.set_xlabel("step of the whole run", fontsize=9)
     axis.legend(fontsize=8)
     axis.grid(alpha=0.25)
 
