@@ -57,7 +57,8 @@ def page(answers, registered):
         parts.append(f"![{experiment.name}]({PICTURES}/{experiment.name}.png)\n")
     names = [answer.experiment.name for answer in answers if not answer.is_begun]
     if names:
-        parts += ["## Not run yet", "", *textwrap.wrap(", ".join(names) + ".", 100), ""]
+        listed = textwrap.wrap(", ".join(names) + ".", 100, break_on_hyphens=False)
+        parts += ["## Not run yet", "", *listed, ""]
     head = ["experiment", "claim", "difference, points", "t", "seeds", "verdict"]
     return "\n".join([HEAD, *table(head, summary), *parts, *scatter(answers)]).rstrip() + "\n"
 
