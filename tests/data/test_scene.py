@@ -140,7 +140,7 @@ def test_cooccurrence_makes_some_shapes_come_together():
     [
         dict(min_objects=0),
         dict(max_objects=7),
-        dict(held_out=5),
+        dict(held_out=7),
         dict(large=0.2),
         dict(small=0.2),
         dict(prior="zip"),

@@ -85,7 +85,7 @@ def test_curves_have_the_band_of_the_references_behind_them(tmp_path, monkeypatc
 def test_the_end_of_a_run_says_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(wrap_up, "find_references", lambda *_: [cell(vqa=0.9), cell(vqa=0.7)])
     run = type("Run", (), dict(config=VLM, kind="vlm", folder=tmp_path))()
-    run.finish = lambda scores: dict(ended=len(scores))
+    run.finish = lambda scores, found: dict(ended=len(scores)) | found
     scores = dict(vqa=proportion([0.8], [0]), vqa_blind=proportion([0.8], [0]))
     numbers = wrap_up.wrap_up(run, {"VQA": scores["vqa"]}, scores, "gpt")
     out = capsys.readouterr().out

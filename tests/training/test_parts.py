@@ -82,11 +82,8 @@ def test_an_encoder_of_other_sizes_brings_them_along(tmp_path):
     train_with(tmp_path / "first", tmp_path / "second", **ALIGN)
     train_with(tmp_path / "second", tmp_path / "third", **ALIGN)  # and is handed on
     one, other = (load_checkpoint(tmp_path / name) for name in ("first", "third"))
-    assert (
-        one["encoder"]
-        == other["encoder"]
-        == dict(encoder="convnext", dim=24, depth=2, image_size=84)
-    )
+    wanted = dict(encoder="convnext", dim=24, depth=2, image_size=84, skip_blocks=0)
+    assert one["encoder"] == other["encoder"] == wanted
     assert same_weights(*(of_part("vision.", tmp_path / name) for name in ("first", "third")))
 
 
