@@ -3,12 +3,9 @@
 An experiment may get more seeds; whatever else is changed later shows in the report.
 """
 
-from tinyvlm.ablation.experiment import Claim, Experiment, From
+from tinyvlm.ablation.experiment import FAMILIES, Claim, Experiment, From
 
 ANSWERS = ("vqa_relation", "vqa_count", "fact_f1")
-FAMILIES = tuple(
-    f"vqa_{f}" for f in ("existence", "count", "colour", "shape", "size", "relation", "compare")
-)
 MANY = "r_at_1_of_2048"
 KEPT = dict(learn_temperature=False)
 FROZEN = dict(train_instruct="projector.*,decoder.*")  # the encoder, in all stages

@@ -8,7 +8,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from tinyvlm.ablation.experiment import From
+from tinyvlm.ablation.experiment import From, spelled
 from tinyvlm.training.config import with_recipe
 from tinyvlm.training.stages import parse_stages
 
@@ -38,8 +38,8 @@ class Cell:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def __str__(self):
-        words = [f"--{k.replace('_', '-')} {v}" for k, v in self.settings.items() if k != "recipe"]
-        return " ".join([f"{self.script}.py", *words])
+        own = {name: value for name, value in self.settings.items() if name != "recipe"}
+        return f"{self.script}.py {spelled(own)}"
 
     def with_needs(self):
         """All that must run before it, and it: [Cell]."""

@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from tinyvlm.training.config import UserError, did_you_mean, parse_settings
 
 RELATIONS = (">", "<", "=")
+# The families of questions, as metrics.
+FAMILIES = tuple(
+    f"vqa_{f}" for f in ("existence", "count", "colour", "shape", "size", "relation", "compare")
+)
 OWN = "own-question"  # the name of an experiment that stands in no catalogue
 
 

@@ -5,7 +5,7 @@ import textwrap
 
 import numpy as np
 
-from tinyvlm.ablation.experiment import OWN, spelled
+from tinyvlm.ablation.experiment import FAMILIES, OWN, spelled
 from tinyvlm.training.files import write_atomically
 
 PICTURES = "findings"  # folder of the pictures, beside the page
@@ -13,12 +13,8 @@ NOISE = ("noise", "noise-clip")  # whose arms "one" and "another" differ in roun
 # Arms that are the recipe as it is, and of which metrics it is to be seen how seeds scatter.
 PLAIN = (
     ("negatives", "hard negatives", ("r_at_1", "zero_shot", "group_attributes")),
-    (
-        "guessing", "qformer",
-        ("vqa", *(f"vqa_{f}" for f in ("existence", "count", "colour", "shape", "size", "relation",
-                                       "compare")), "fact_f1"),
-    ),
-)  # fmt: skip
+    ("guessing", "qformer", ("vqa", *FAMILIES, "fact_f1")),
+)
 MARKS = "<!-- written by ablate.py report -->\n", "<!-- end of it -->"  # in README.md
 HEAD = """\
 # Claims about vision-language models, re-tested
