@@ -1,8 +1,9 @@
 """All the ways in which English asks: training draws from QUESTIONS.
 
-{a}, {b} are nouns, {as}, {bs} their plurals, {link} a relation, {place} a place. "(x|y|)" is x, y
-or nothing, and a word in capitals stands for the entry of MACROS. The first expansion of the first
-template is the plain way to ask. To add a phrasing is to add a line; a test reads each back.
+{a}, {b} are nouns, {as}, {bs} their plurals, {are} what follows "are", {link} a relation, {place} a
+place. "(x|y|)" is x, y or nothing, and a word in capitals stands for the entry of MACROS. The first
+expansion of the first template is the plain way to ask. To add a phrasing is to add a line; a test
+reads each back.
 """
 
 from data.shapes.templates import about
@@ -14,8 +15,10 @@ MACROS = dict(
     THINGS="(things|objects)",
     WHAT="(what|which)",
     PAUSE="(,|)",
-    SAY="(tell me|say|show me|find|can you (tell me|say|find|see|show me)|do you see)",
-    WHERE="(||here|there|in THIS IMAGE|in it)",
+    SAY="(tell me|say|show me|find|name|CAN (tell me|say|find|see|show me|name)|do you see"
+    "|please (tell me|say|name))",
+    CAN="(can|can|could) you (||please)",
+    WHERE="(|||here|there|in THIS IMAGE|in it|in this one)",
     SEE="(do you see|can you (see|find)|do i see|can i see|you (see|find|can see)|are there"
     "|there are|are here)",
     LOOK="(look (at THIS IMAGE|here|at it|there|up|down|left|right|above|below|up and down"
@@ -25,11 +28,12 @@ MACROS = dict(
 # What may stand before and behind every question.
 START = (
     "(||(in THIS IMAGE|here|of all you see|in what you see|LOOK|LOOK and (say|tell me)"
-    "|(say|tell me|say it|tell me this|can you (say|tell me|see|show me))"
+    "|(say|tell me|say it|tell me this|CAN (say|tell me|see|show me)|please (say|tell me))"
+    "|and|please|so"
     "|i (see|have|show you) (a|this|some) IMAGE|this is (a|some|the) IMAGE|you see a IMAGE"
     "|here is (a|the) IMAGE|as you (see|look|can see)) PAUSE)"
 )
-END = "(?|)"
+END = "(|||||||PAUSE please) (?|)"
 
 
 ATTRIBUTE = (
@@ -51,7 +55,11 @@ ATTRIBUTE = (
     "WHAT is the KIND that THIS {a} has",
     "look where THIS {a} is and (say|tell me) the KIND",
     "WHAT KIND (do|can) (you|i) see (on|in|at) THIS {a}",
-    "KIND of THIS {a}",
+    "(the|) KIND of (THIS|) {a} WHERE",
+    "{a} PAUSE (KIND|WHAT KIND|WHAT KIND is it)",
+    "WHAT KIND (is|) {a}",
+    "WHAT KIND {a} (is (this|that|it|there|here)|do you see) (|in THIS IMAGE)",
+    "describe the KIND of THIS {a}",
     "how is the KIND of THIS {a}",
 )
 QUESTIONS = dict(
@@ -67,6 +75,7 @@ QUESTIONS = dict(
         "are (any|some|) {as} (here|there|in THIS IMAGE|to see here)",
         "is there a THING (here|) that is a {a}",
         "is (one|any|some) of THIS THINGS a {a}",
+        "are (any|some) (of the|) THINGS (here|there|in THIS IMAGE|) {are}",
         "a {a} PAUSE (is it (here|there)|do you see (it|one)|can you (see|find|show me) (it|one))",
         "(find|show me|look for) a {a} PAUSE (is it|is there one|is one) (here|in THIS IMAGE)",
         "is there as much as one {a} WHERE",
@@ -76,21 +85,27 @@ QUESTIONS = dict(
         "(any|some) {as} WHERE",
         "is it a IMAGE of a {a}",
         "is there a number of {as} WHERE",
+        "{a} WHERE",
+        "{as} PAUSE (any|are there any|do you see any)",
     ),
     count=(
         "how many {as} are there WHERE",
         "how many {as} SEE WHERE",
         "how many {as} (does THIS IMAGE (have|show)|has THIS IMAGE|are in THIS IMAGE)",
         "count the {as} WHERE",
-        "(can|do) you count the {as} WHERE",
+        "(CAN|do you) count the {as} WHERE",
         "SAY (the|a|that) number of {as} WHERE",
         "SAY how many {as} SEE",
         "what is the (number|count) of {as} WHERE",
         "WHAT number of {as} SEE WHERE",
-        "how many of the THINGS (here|there|in THIS IMAGE|) are {as}",
-        "how many THINGS (here|there|in THIS IMAGE|) are {as}",
+        "how many (of the|) THINGS (here|there|in THIS IMAGE|) are {are}",
+        "how many are {are} WHERE",
         "(of|as to) (the|) {as} WHERE PAUSE how many SEE",
-        "{as} PAUSE (how many|what number) (SEE|)",
+        "{as} WHERE PAUSE (how many|what number|count) (SEE|)",
+        "count (any|) {as} (WHERE|you (see|find))",
+        "count how many {as} SEE WHERE",
+        "look (at THIS IMAGE|) and count the {as}",
+        "(there are|i see) (some|) {as} WHERE PAUSE how many (are there|do you see)",
         "how (large|big|small|much) is the number of {as} WHERE",
         "(there are|you see|i see) how many {as} WHERE",
         "the number of {as} WHERE is (what|which)",
@@ -114,7 +129,10 @@ QUESTIONS = dict(
         "is THIS {a} (a (large|big) one or a small one|a small one or a (large|big) one)",
         "is THIS {a} (small or is it (large|big)|(large|big) or is it small)",
         "SAY how (large|big|small) THIS {a} is",
-        "is it a (small or a (large|big)|(large|big) or a small) {a}",
+        "is (it|this|that) a (small or a (large|big)|(large|big) or a small) {a}",
+        "(small or (large|big)|(large|big) or small) PAUSE (THIS|) {a} WHERE",
+        "{a} PAUSE (small or (large|big)|(large|big) or small)",
+            "how (large|big|small) {a}",
         "how much of a size has THIS {a}",
     ),
     relation=(
@@ -128,11 +146,16 @@ QUESTIONS = dict(
         "is it THIS {a} that (is|you see) {link} THIS {b}",
         "is THIS THING {link} THIS {b} THIS {a}",
         "look where THIS {b} is PAUSE is THIS {a} {link} it",
+        "(there is|i see|here is|find) (a|the) {b} WHERE PAUSE is THIS {a} {link} it",
+        "does THIS {b} have (a|the) {a} {link} it WHERE",
+        "(look at|see) THIS {b} and (say|tell me) PAUSE is THIS {a} {link} it",
+        "(there is|i see) a {a} and a {b} PAUSE is THIS {a} {link} THIS {b}",
+        "is there a {a} {link} THIS {b} WHERE",
         "(find|look at|see) THIS {a} PAUSE is it {link} THIS {b}",
         "does THIS {a} have a place {link} THIS {b}",
         "has THIS IMAGE THIS {a} {link} THIS {b}",
         "THIS {a} is {link} THIS {b} PAUSE (do|can) you see (it|that|this)",
-        "THIS {a} {link} THIS {b} PAUSE is it (there|here|so)",
+        "THIS {a} (is|) {link} THIS {b} PAUSE is (it (there|here|so)|(it|that) right)",
         "THIS {a} is {link} THIS {b}",
     ),
     compare=(
@@ -150,8 +173,12 @@ QUESTIONS = dict(
         "are (the|) {bs} fewer (in number|) than (the|) {as} WHERE",
         "are more of the THINGS (here|there|) {as} than {bs}",
         "are fewer of the THINGS (here|there|) {bs} than {as}",
-        "more {as} than {bs} WHERE PAUSE (is it so|do you see (it|that))",
-        "fewer {bs} than {as} WHERE PAUSE (is it so|do you see (it|that))",
+        "(i see|there are|) more {as} than {bs} WHERE PAUSE (is it so|is that right|do you see it)",
+        "(i see|there are|) fewer {bs} than {as} PAUSE (is it so|is that right|do you see it)",
+        "(look at|count) the {as} and the {bs} PAUSE are there more {as} than {bs}",
+        "(look at|count) the {as} and the {bs} PAUSE are there fewer {bs} than {as}",
+        "there are {as} and {bs} WHERE PAUSE are there more {as}",
+        "there are {as} and {bs} WHERE PAUSE are there fewer {bs}",
         "more {as} than {bs} WHERE",
         "fewer {bs} than {as} WHERE",
     ),
@@ -184,18 +211,21 @@ QUESTIONS = dict(
         "(briefly|in short) PAUSE (what do you see|describe THIS IMAGE|what is in THIS IMAGE)",
         "what do you see PAUSE (briefly|in short)",
         "(tell me|say|show me) (briefly|in short) what (you see|is in THIS IMAGE|THIS IMAGE shows)",
-        "(can you|) briefly (describe|say|tell me) what you see",
+        "(CAN|) briefly (describe|say|tell me) what you see",
         "a short description of THIS IMAGE",
     ),
     normal=(
         "describe THIS IMAGE",
         "what (do|can) (you|i) (see|find) WHERE",
-        "what is (here|there|in THIS IMAGE|to see here|in it)",
+        "what is (here|there|in THIS IMAGE|to see here|in it|in this one)",
         "what does THIS IMAGE (show|have)",
-        "(tell me|say|can you (say|tell me)) what (you see|is in THIS IMAGE|is here|there is)",
+        "(tell me|say|CAN (say|tell me|describe)|describe) what "
+        "(you (see|can see)|is in THIS IMAGE|is here|there is)",
+        "(CAN|look at THIS IMAGE and) describe (THIS IMAGE|it)",
         "WHAT THINGS (do you see|can you find|are there|does THIS IMAGE (show|have))",
-        "(can you describe|say) what THIS IMAGE shows",
-        "what is THIS IMAGE of",
+        "(CAN describe|say) what THIS IMAGE shows",
+        "what is (THIS IMAGE|this a IMAGE) of",
+        "what does it (show|have in it)",
         "a description of THIS IMAGE",
     ),
     detailed=(

@@ -111,6 +111,7 @@ class Grammar:
             "{b}": lambda rows, way: self.nouns(rows[:, B], way=way),
             "{as}": lambda rows, way: self.nouns(rows[:, A], self.plural, way),
             "{bs}": lambda rows, way: self.nouns(rows[:, B], self.plural, way),
+            "{are}": lambda rows, way: self.nouns(rows[:, A], self.plural, way, after_are=True),
             "{link}": lambda rows, way: by_kind(self.links, rows, way),
             "{answer}": lambda rows, way: by_kind(self.values, rows, 0 * way),
             "{place}": lambda rows, way: pick(self.places, rows[:, A][:, PLACE], way),
@@ -124,13 +125,19 @@ class Grammar:
                 ids[n, position, : words.shape[1]] = words
         return self.compact(ids.reshape(len(ids), -1))
 
-    def nouns(self, noun_phrases, shapes=None, way=0):
-        """(n, 4) -> word ids (n, k), -1 where a word is left out. shapes: self.plural, perhaps."""
+    def nouns(self, noun_phrases, shapes=None, way=0, after_are=False):
+        """(n, 4) -> word ids (n, k), -1 where a word is left out. shapes: self.plural, perhaps.
+
+        after_are: "red" says it, where nothing else is said.
+        """
         size, colour, shape = (noun_phrases[:, column] for column in (SIZE, COLOUR, SHAPE))
         shapes = self.singular if shapes is None else shapes
         words = [pick(self.sizes, size, way), pick(self.colours, colour, way)]
         other_way = np.asarray(way) // 7  # so that "big" does not always go with "thing"
-        return np.concatenate([*words, pick(shapes, shape, other_way)], 1)
+        noun = pick(shapes, shape, other_way)
+        if after_are:
+            noun[(shape == 0) & ((size > 0) != (colour > 0))] = -1
+        return np.concatenate([*words, noun], 1)
 
     def compact(self, ids):
         """Move the -1 of each row to its end, let words agree, cut to the longest row."""

@@ -10,7 +10,7 @@ from data.shapes.world import PLACE, SHAPE
 from data.tokenizer import Tokenizer
 
 AS_LIST = 2  # of the ways to write a caption the one that says shapes alone
-NOUNS = {"{a}": A, "{as}": A, "{b}": B, "{bs}": B}
+NOUNS = {"{a}": A, "{as}": A, "{are}": A, "{b}": B, "{bs}": B}
 
 
 class Parser:
@@ -27,6 +27,7 @@ class Parser:
         sizes, colours, shapes = (one_of(values) for values in self.noun_values)
         noun = f"(?:{sizes} )?(?:{colours} )?{shapes} "
         self.patterns = dict.fromkeys(NOUNS, noun) | {"{place}": one_of(self.places) + " "}
+        self.patterns["{are}"] = rf"(?=\w)(?:{sizes} )?(?:{colours} )?(?:{shapes} )?"
         for word, becomes, *_ in tables.AGREEMENT:
             self.patterns[word] = f"(?:{re.escape(word)}|{re.escape(becomes)}) "
         self.statements = self.compile_all(tables.STATEMENTS)

@@ -113,6 +113,18 @@ def test_questions_as_they_are_drawn_parse_back(name, held_out):
     assert_parse_back(grammar, rows, grammar.render_question(rows, phrasing, held_out))
 
 
+def test_after_are_one_word_says_a_thing():
+    grammar = grammars_of("en")["en"]
+    for noun, words in (((0, 1, 0), "red"), ((2, 0, 0), "large"), ((0, 1, 1), "red circles")):
+        row = np.zeros((1, WIDTH), np.int64)
+        row[0, KIND], row[0, A.start : A.start + 3] = KINDS.index("count"), noun
+        text = f"could you please tell me , how many of the objects are {words} , please ?"
+        assert (grammar.parser.parse(text, question=True) == row[0]).all()
+        drawn = np.random.default_rng(0).integers(0, CHOICES, (2000, 4))
+        asked = grammar.texts(grammar.render_question(row.repeat(2000, 0), drawn))
+        assert any(f"are {words} ?" in text for text in asked)
+
+
 def whole_grammar(kind, tables):
     """Every statement of a kind: each noun with each link and some second nouns: (n, 10)."""
     nouns = list(itertools.product(range(3), range(9), range(9)))

@@ -26,7 +26,7 @@ WORDS_OF_PEOPLE = """
     a an the this that it there here in of at to and or any some is are do does can you me i see
     find show tell say count look picture image photo thing things object objects one which what
     how many much number colour size shape big large small kind have has more fewer than as same
-    where left right above below up down
+    where left right above below up down please could
 """
 ALL = KINDS + PROMPTS
 

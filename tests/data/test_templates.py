@@ -66,8 +66,8 @@ def test_ways_are_drawn_as_often_as_their_shares_say():
 
 def test_all_ways_to_ask_are_drawn():
     grammar = grammars_of("en")["en"]
-    kind = np.zeros(20000, np.int64)
-    drawn = grammar.questions.draw(kind, np.random.default_rng(0).integers(0, CHOICES, 20000))
+    kind = np.zeros(60000, np.int64)
+    drawn = grammar.questions.draw(kind, np.random.default_rng(0).integers(0, CHOICES, 60000))
     ways = grammar.questions.words[grammar.questions.first[0] : grammar.questions.last[0] + 1]
     assert {tuple(row) for row in drawn} <= {tuple(row) for row in ways}
     assert len(np.unique(drawn, axis=0)) > 0.7 * len(np.unique(ways, axis=0))
