@@ -132,7 +132,7 @@ QUESTIONS = dict(
         "is (it|this|that) a (small or a (large|big)|(large|big) or a small) {a}",
         "(small or (large|big)|(large|big) or small) PAUSE (THIS|) {a} WHERE",
         "{a} PAUSE (small or (large|big)|(large|big) or small)",
-            "how (large|big|small) {a}",
+        "how (large|big|small) {a}",
         "how much of a size has THIS {a}",
     ),
     relation=(

@@ -405,8 +405,8 @@ def test_the_readme_lists_what_is_decided_and_names_what_is_open(scripts, tmp_pa
     found = results.load_results(tmp_path / "cells")
     listed = report.claims_list([answer_of(both, REAL, found)])
     assert listed.splitlines() == [
-        "- connector, vqa: mlp > linear REPRODUCED (+10.0)",
-        "- undecided claims: connector 1",
+        "- **REPRODUCED** connector: mlp > linear (+10.0).",
+        "- **INCONCLUSIVE** connector: 1.",
     ]
     assert report.claims_list([]) == "\n"
 

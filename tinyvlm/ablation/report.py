@@ -15,6 +15,7 @@ PLAIN = (
     ("negatives", "hard negatives", ("r_at_1", "zero_shot", "group_attributes")),
     ("guessing", "qformer", ("vqa", *FAMILIES, "fact_f1")),
 )
+VERDICTS = ("REPRODUCED", "REVERSED", "NULL", "INCONCLUSIVE")
 MARKS = "<!-- written by ablate.py report -->\n", "<!-- end of it -->"  # in README.md
 HEAD = """\
 # Claims about vision-language models, re-tested
@@ -91,20 +92,20 @@ def twins_of(answers):
 
 
 def claims_list(answers):
-    """README's list: what became of claims, differences in points; those that are open by name."""
-    lines, still_open = [], []
+    """README's list: verdict by verdict its claims, differences in points; the open ones counted."""
+    by_verdict = {verdict: [] for verdict in VERDICTS}
     for answer in begun(answers):
-        ran = [f for f in answer.findings if f.seeds]
-        decided = [f for f in ran if f.verdict != "INCONCLUSIVE"]
-        verdicts = [f"{f.claim} {f.verdict} ({points(f.difference)})" for f in decided]
-        if verdicts:
-            text = f"- {answer.experiment.name}, {answer.experiment.metric}: {'; '.join(verdicts)}"
-            lines += textwrap.wrap(text, 110, subsequent_indent="  ")
-        if len(decided) < len(ran):
-            still_open.append(f"{answer.experiment.name} {len(ran) - len(decided)}")
-    if still_open:
-        text = f"- undecided claims: {', '.join(still_open)}"
-        lines += textwrap.wrap(text, 110, subsequent_indent="  ")
+        found = [f for f in answer.findings if f.seeds]
+        for verdict, listed in by_verdict.items():
+            own = [f for f in found if f.verdict == verdict]
+            said = [f"{f.claim} ({points(f.difference)})" for f in own]
+            if verdict == "INCONCLUSIVE":
+                said = [str(len(own))] if own else []
+            listed += [f"{answer.experiment.name}: {' and '.join(said)}"] if said else []
+    lines = []
+    for verdict, listed in by_verdict.items():
+        text = f"- **{verdict}** {'; '.join(listed)}."
+        lines += textwrap.wrap(text, 110, subsequent_indent="  ") if listed else []
     return "\n".join(lines) + "\n"
 
 
