@@ -68,7 +68,7 @@ def scatter(answers):
         results = list(plain.get((experiment, arm), {}).values())
         for metric in metrics if len(results) > 1 else ():
             values = [result.number(metric) for result in results]
-            seconds = over_seeds([result.number("wall_seconds") for result in results], 0)
+            seconds = median([result.number("wall_seconds") for result in results])
             script, deviation = results[0].content["script"], f"{100 * np.std(values, ddof=1):.1f}"
             row = [script, metric, over_seeds(values), deviation, str(len(values)), seconds]
             rows.append(row)
@@ -79,7 +79,7 @@ def scatter(answers):
         "All at its defaults; a language stage is shared by a seed.",
         "",
     ]
-    return lines + table([*head, "seeds", "seconds"], rows) if rows else []
+    return lines + table([*head, "seeds", "seconds (median)"], rows) if rows else []
 
 
 def begun(answers):
@@ -92,18 +92,16 @@ def twins_of(answers):
 
 
 def claims_list(answers):
-    """README's list: verdict by verdict its claims, differences in points; the open ones counted."""
-    by_verdict = {verdict: [] for verdict in VERDICTS}
-    for answer in begun(answers):
-        found = [f for f in answer.findings if f.seeds]
-        for verdict, listed in by_verdict.items():
-            own = [f for f in found if f.verdict == verdict]
-            said = [f"{f.claim} ({points(f.difference)})" for f in own]
-            if verdict == "INCONCLUSIVE":
-                said = [str(len(own))] if own else []
-            listed += [f"{answer.experiment.name}: {' and '.join(said)}"] if said else []
+    """README's list: the claims by verdict, with differences in points; of open ones how many."""
     lines = []
-    for verdict, listed in by_verdict.items():
+    for verdict in VERDICTS:
+        listed = []
+        for answer in begun(answers):
+            own = [f for f in answer.findings if f.seeds and f.verdict == verdict]
+            said = " and ".join(f"{f.claim} ({points(f.difference)})" for f in own)
+            if own:
+                said = str(len(own)) if verdict == "INCONCLUSIVE" else said
+                listed.append(f"{answer.experiment.name}: {said}")
         text = f"- **{verdict}** {'; '.join(listed)}."
         lines += textwrap.wrap(text, 110, subsequent_indent="  ") if listed else []
     return "\n".join(lines) + "\n"
@@ -145,9 +143,8 @@ def arms_table(experiment, arms):
         read = [experiment.metric_of(arm), *experiment.shown]
         settings = spelled(experiment.arms[arm])
         cells = [over_seeds([r.number(metric) for r in results.values()]) for metric in read]
-        seconds = [r.number("wall_seconds") for r in results.values()]
-        median = f"{np.median(seconds):.0f}" if seconds else ""  # one may have paused
-        rows.append([arm, f"`{settings}`" if settings else "", str(len(results)), *cells, median])
+        cells.append(median([r.number("wall_seconds") for r in results.values()]))
+        rows.append([arm, f"`{settings}`" if settings else "", str(len(results)), *cells])
     return table(["arm", "settings", "seeds", *metrics, "seconds (median)"], rows)
 
 
@@ -235,6 +232,11 @@ def over_seeds(values, digits=3):
     if len(values) == 1:
         return mean
     return f"{mean} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def median(seconds):
+    """Of some runs, one of which may have paused; "" if there are none."""
+    return f"{np.median(seconds):.0f}" if seconds else ""
 
 
 def table(head, rows):
