@@ -41,6 +41,7 @@ ANSWERS = dict.fromkeys(STATEMENTS, "{answer}") | dict(
     content="a {a}", nothing="nothing", none="there is none", several="there are several"
 )
 CAPTION, CAPTION_WITH_PLACE, CAPTION_AS_LIST = "a {a}", "a {a} at the {place}", "{a}"
+THERE = "there"  # for an {attribute}, where a thing has none
 COMMA, AND = ",", "and"  # between the noun phrases of a caption, and before the last
 # A word that changes beside others: (word, what it becomes, where those stand, those).
 AGREEMENT = (("a", "an", 1, ("orange", "object", "image")),)

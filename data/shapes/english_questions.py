@@ -1,9 +1,8 @@
 """All the ways in which English asks: training draws from QUESTIONS.
 
-{a}, {b} are nouns, {as}, {bs} their plurals, {are} what follows "are", {link} a relation, {place} a
-place. "(x|y|)" is x, y or nothing, and a word in capitals stands for the entry of MACROS. The first
-expansion of the first template is the plain way to ask. To add a phrasing is to add a line; a test
-reads each back.
+templates.py lists the slots. "(x|y|)" is x, y or nothing, and a word in capitals stands for the
+entry of MACROS. The first expansion of the first template is the plain way to ask. To add a
+phrasing is to add a line; a test reads each back.
 """
 
 from data.shapes.templates import about
@@ -74,6 +73,8 @@ QUESTIONS = dict(
         "is (a|any|one) {a} (here|there|in THIS IMAGE|here or there)",
         "are (any|some|) {as} (here|there|in THIS IMAGE|to see here)",
         "is there a THING (here|) that is a {a}",
+        "is (THIS|any) {bare} {attribute}",
+        "THIS {bare} PAUSE is it {attribute}",
         "is (one|any|some) of THIS THINGS a {a}",
         "are (any|some) (of the|) THINGS (here|there|in THIS IMAGE|) {are}",
         "a {a} PAUSE (is it (here|there)|do you see (it|one)|can you (see|find|show me) (it|one))",
@@ -84,7 +85,6 @@ QUESTIONS = dict(
         "is there a {a} of any kind WHERE",
         "(any|some) {as} WHERE",
         "is it a IMAGE of a {a}",
-        "is there a number of {as} WHERE",
         "{a} WHERE",
         "{as} PAUSE (any|are there any|do you see any)",
     ),

@@ -25,6 +25,7 @@ from data.shapes.truth import (
     B,
     decode_object,
     said,
+    split_noun,
 )
 from data.shapes.world import COLOUR, PLACE, SHAPE, SIZE
 
@@ -112,6 +113,8 @@ class Grammar:
             "{as}": lambda rows, way: self.nouns(rows[:, A], self.plural, way),
             "{bs}": lambda rows, way: self.nouns(rows[:, B], self.plural, way),
             "{are}": lambda rows, way: self.nouns(rows[:, A], self.plural, way, after_are=True),
+            "{bare}": lambda rows, way: self.nouns(split_noun(rows[:, A])[0], way=way),
+            "{attribute}": lambda rows, way: self.attributes(split_noun(rows[:, A])[1], way),
             "{link}": lambda rows, way: by_kind(self.links, rows, way),
             "{answer}": lambda rows, way: by_kind(self.values, rows, 0 * way),
             "{place}": lambda rows, way: pick(self.places, rows[:, A][:, PLACE], way),
@@ -138,6 +141,12 @@ class Grammar:
         if after_are:
             noun[(shape == 0) & ((size > 0) != (colour > 0))] = -1
         return np.concatenate([*words, noun], 1)
+
+    def attributes(self, noun_phrases, way=0):
+        """(n, 4), of each a size, a colour or nothing -> word ids (n, k)."""
+        size, colour = (noun_phrases[:, column] for column in (SIZE, COLOUR))
+        there = np.where(size + colour == 0, self.ids[self.tables.THERE], -1)[:, None]
+        return np.concatenate([pick(self.sizes, size, way), pick(self.colours, colour), there], 1)
 
     def compact(self, ids):
         """Move the -1 of each row to its end, let words agree, cut to the longest row."""
@@ -195,7 +204,7 @@ class Grammar:
         return [self.text(row) for row in ids]
 
 
-def pick(table, values, way):
+def pick(table, values, way=0):
     """Of a table (ways, values + 1, words) the words for values (n,), in one of the ways."""
     return table[way % len(table), values]
 

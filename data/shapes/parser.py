@@ -10,7 +10,7 @@ from data.shapes.world import PLACE, SHAPE
 from data.tokenizer import Tokenizer
 
 AS_LIST = 2  # of the ways to write a caption the one that says shapes alone
-NOUNS = {"{a}": A, "{as}": A, "{are}": A, "{b}": B, "{bs}": B}
+NOUNS = {"{a}": A, "{as}": A, "{are}": A, "{bare}": A, "{b}": B, "{bs}": B}
 
 
 class Parser:
@@ -28,6 +28,8 @@ class Parser:
         noun = f"(?:{sizes} )?(?:{colours} )?{shapes} "
         self.patterns = dict.fromkeys(NOUNS, noun) | {"{place}": one_of(self.places) + " "}
         self.patterns["{are}"] = rf"(?=\w)(?:{sizes} )?(?:{colours} )?(?:{shapes} )?"
+        there = re.escape(tables.THERE)
+        self.patterns["{attribute}"] = f"(?:{sizes}|{colours}|{there}) "
         for word, becomes, *_ in tables.AGREEMENT:
             self.patterns[word] = f"(?:{re.escape(word)}|{re.escape(becomes)}) "
         self.statements = self.compile_all(tables.STATEMENTS)
@@ -99,6 +101,9 @@ class Parser:
                 row[LINK] = self.links[kind][groups.pop(0)]
             elif slot == "{place}":
                 row[A.start + PLACE] = self.places[groups.pop(0)]
+            elif slot == "{attribute}":
+                said = self.noun_of([groups.pop(0), groups.pop(0), None])
+                row[A][:PLACE] = np.where(said, said, row[A][:PLACE])
             else:
                 row[NOUNS[slot]][:PLACE] = self.noun_of(groups[:3])
                 groups = groups[3:]

@@ -7,7 +7,9 @@ from data.tokenizer import FIRST_WORD
 
 QUOTES = "\"'`´‘’“”„«»「」『』"
 STOPS = ".!;:…。！；：\u200b\ufeff"  # and zero-width spaces
-SPELLINGS = {"color": "colour", "colors": "colours", "centre": "center"}
+SPELLINGS = {
+    "color": "colour", "colors": "colours", "centre": "center", "anything": "any thing"
+}  # fmt: skip
 
 
 def normalize_question(question, grammars):

@@ -7,6 +7,8 @@ stands for its entry in the language's MACROS. Slots:
     {a} {b}     the nouns of a statement      {link}    the value in LINK
     {as} {bs}   their plurals                 {place}   where the noun {a} is
     {answer}    the value that is answered    {are}     {as} after "are": perhaps "red" alone
+    {bare}      {a} without the first of its attributes, which is
+    {attribute} "large" of a "large red ring", "red" of a "red ring", "there" of a "ring"
 
 A word that begins with "-" (a Korean particle) is written without a space before it.
 """
@@ -15,7 +17,18 @@ import re
 
 import numpy as np
 
-SLOTS = ("{a}", "{b}", "{as}", "{bs}", "{link}", "{place}", "{answer}", "{are}")
+SLOTS = (
+    "{a}",
+    "{b}",
+    "{as}",
+    "{bs}",
+    "{link}",
+    "{place}",
+    "{answer}",
+    "{are}",
+    "{bare}",
+    "{attribute}",
+)
 MACRO = re.compile(r"\b[A-Z]+\b")
 FIRST_SLOT = 10**6  # in compiled templates, what is at least this is a slot and no word
 CHOICES = 2**31  # how finely it is drawn which of several ways is taken

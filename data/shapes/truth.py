@@ -44,6 +44,15 @@ def without(noun_phrases, *columns):
     return noun_phrases
 
 
+def split_noun(noun_phrases):
+    """(n, 4) -> without the first of its attributes, and that one alone: (n, 4) each."""
+    bare, attribute = noun_phrases.copy(), 0 * noun_phrases
+    column = np.where(noun_phrases[:, SIZE] > 0, SIZE, COLOUR)
+    rows = np.arange(len(noun_phrases))
+    bare[rows, column], attribute[rows, column] = 0, noun_phrases[rows, column]
+    return bare, attribute
+
+
 def backwards(noun_phrases):
     """The same noun phrases (n, m, 4), said from the last to the first, empty ones last."""
     turn = np.where(said(noun_phrases), -np.arange(noun_phrases.shape[1]), 1)  # (n, m)

@@ -22,6 +22,7 @@ from data.shapes.truth import (
     A,
     B,
     said,
+    split_noun,
 )
 from data.shapes.world import PLACE, SHAPE, SIZE, WORLDS
 from data.tokenizer import FIRST_WORD
@@ -123,6 +124,24 @@ def test_after_are_one_word_says_a_thing():
         drawn = np.random.default_rng(0).integers(0, CHOICES, (2000, 4))
         asked = grammar.texts(grammar.render_question(row.repeat(2000, 0), drawn))
         assert any(f"are {words} ?" in text for text in asked)
+
+
+@pytest.mark.parametrize(
+    "noun, asked",
+    [
+        ((0, 1, 1), "is the circle red ?"),
+        ((2, 1, 1), "is the red circle large ?"),
+        ((2, 1, 1), "is the big circle red ?"),
+        ((0, 1, 0), "is any thing red ?"),
+        ((0, 0, 1), "the circle , is it there ?"),
+    ],
+)
+def test_whether_a_thing_is_red_asks_for_a_red_one(noun, asked):
+    grammar, row = grammars_of("en")["en"], np.zeros(WIDTH, np.int64)
+    row[KIND], row[A.start : A.start + 3] = KINDS.index("existence"), noun
+    assert (grammar.parser.parse(asked, question=True) == row).all()
+    bare, attribute = split_noun(row[None, A])
+    assert (bare + attribute == row[A]).all() and (attribute > 0).sum() == (max(noun[:2]) > 0)
 
 
 def whole_grammar(kind, tables):
