@@ -7,7 +7,7 @@ import numpy as np
 from data.shapes.templates import join, replace_macros, to_pattern, ways_to_say
 from data.shapes.truth import KIND, KINDS, LINK, PROMPTS, WIDTH, A, B
 from data.shapes.world import PLACE, SHAPE
-from data.tokenizer import Tokenizer
+from data.tokenizer import Tokenizer, one_of
 
 AS_LIST = 2  # of the ways to write a caption the one that says shapes alone
 NOUNS = {"{a}": A, "{as}": A, "{are}": A, "{bare}": A, "{b}": B, "{bs}": B}
@@ -24,9 +24,9 @@ class Parser:
             values_of(tables.COLOURS),
             values_of(tables.SHAPES, tables.OBJECT) | values_of(tables.PLURALS, tables.OBJECTS),
         )
-        sizes, colours, shapes = (one_of(values) for values in self.noun_values)
+        sizes, colours, shapes = (f"({one_of(values)})" for values in self.noun_values)
         noun = f"(?:{sizes} )?(?:{colours} )?{shapes} "
-        self.patterns = dict.fromkeys(NOUNS, noun) | {"{place}": one_of(self.places) + " "}
+        self.patterns = dict.fromkeys(NOUNS, noun) | {"{place}": f"({one_of(self.places)}) "}
         self.patterns["{are}"] = rf"(?=\w)(?:{sizes} )?(?:{colours} )?(?:{shapes} )?"
         there = re.escape(tables.THERE)
         self.patterns["{attribute}"] = f"(?:{sizes}|{colours}|{there}) "
@@ -59,7 +59,7 @@ class Parser:
 
     def to_pattern(self, template, links):
         template = replace_macros(template, self.tables.MACROS)
-        return to_pattern(template, self.patterns | {"{link}": one_of(links) + " "})
+        return to_pattern(template, self.patterns | {"{link}": f"({one_of(links)}) "})
 
     def split(self, text):
         """Text -> its words with a space behind each; what is unknown turns into bytes."""
@@ -153,9 +153,3 @@ def values_of(phrases, nothing=None):
     """Each way to say one of the phrases, and its value from 1 on; 0 for `nothing`."""
     ways = {} if nothing is None else dict.fromkeys(ways_to_say(nothing), 0)
     return ways | {way: k for k, phrase in enumerate(phrases, 1) for way in ways_to_say(phrase)}
-
-
-def one_of(phrases):
-    """A group that matches one of the phrases, the longest first."""
-    longest_first = sorted(phrases, key=len, reverse=True)
-    return "(" + "|".join(re.escape(phrase) for phrase in longest_first) + ")"
