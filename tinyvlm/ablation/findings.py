@@ -18,7 +18,8 @@ class Finding:
     """One claim and what became of it. Differences are those of shares: 0.01 is a point.
 
     interval: Student's t over seeds. both: the bootstrap over seeds and scenes. left_out: seeds
-    whose two cells are there, but of different makers. needed: seeds that would decide.
+    whose two cells are there, but of different makers. needed: so many seeds would show even the
+    smallest difference of interest.
     """
 
     claim: object
