@@ -185,7 +185,7 @@ def notes(experiment, arms, findings, registered):
                 " because of what the first ones showed, p is too low."
             )
         if finding.needed:
-            size = f"{100 * experiment.smallest:g} points"
+            size = f"a difference of {100 * experiment.smallest:g}"
             yield f"{finding.claim}: about {finding.needed} seeds would show even {size}."
     if experiment.name != OWN:
         yield f"`python ablate.py run {experiment.name} --seeds {experiment.seeds}`"
