@@ -14,7 +14,7 @@ ATTRIBUTE = (
 HELD_OUT = dict(
     existence=(
         "a {a} PAUSE is there one WHERE",
-        "can you show me a {a}",
+        "do you find a {a} to show me",
         "are there {as} to see WHERE",
         "do you find any THING here that is a {a}",
         "of the THINGS you see PAUSE is any a {a}",
@@ -56,5 +56,5 @@ HELD_OUT = dict(
     brief=("what is in THIS IMAGE PAUSE in short", "show me THIS IMAGE briefly"),
     normal=("say what there is to see", "what do you see as you look at THIS IMAGE"),
     detailed=("show me THIS IMAGE in detail", "say what you see and where it is"),
-    list=("can you list the shapes WHERE", "what are the shapes that you see"),
+    list=("say what the shapes are WHERE", "what are the shapes that you see"),
 )

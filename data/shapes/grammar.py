@@ -112,9 +112,11 @@ class Grammar:
             "{b}": lambda rows, way: self.nouns(rows[:, B], way=way),
             "{as}": lambda rows, way: self.nouns(rows[:, A], self.plural, way),
             "{bs}": lambda rows, way: self.nouns(rows[:, B], self.plural, way),
-            "{are}": lambda rows, way: self.nouns(rows[:, A], self.plural, way, after_are=True),
-            "{bare}": lambda rows, way: self.nouns(split_noun(rows[:, A])[0], way=way),
-            "{attribute}": lambda rows, way: self.attributes(split_noun(rows[:, A])[1], way),
+            "{bare}": lambda rows, way: self.nouns(split_noun(rows[:, A], way)[0], way=way),
+            "{bares}": lambda rows, way: self.nouns(
+                split_noun(rows[:, A], way)[0], self.plural, way
+            ),
+            "{attribute}": lambda rows, way: self.attributes(split_noun(rows[:, A], way)[1], way),
             "{link}": lambda rows, way: by_kind(self.links, rows, way),
             "{answer}": lambda rows, way: by_kind(self.values, rows, 0 * way),
             "{place}": lambda rows, way: pick(self.places, rows[:, A][:, PLACE], way),
@@ -128,25 +130,21 @@ class Grammar:
                 ids[n, position, : words.shape[1]] = words
         return self.compact(ids.reshape(len(ids), -1))
 
-    def nouns(self, noun_phrases, shapes=None, way=0, after_are=False):
-        """(n, 4) -> word ids (n, k), -1 where a word is left out. shapes: self.plural, perhaps.
-
-        after_are: "red" says it, where nothing else is said.
-        """
+    def nouns(self, noun_phrases, shapes=None, way=0):
+        """(n, 4) -> word ids (n, k), -1 where a word is left out. shapes: self.plural, perhaps."""
         size, colour, shape = (noun_phrases[:, column] for column in (SIZE, COLOUR, SHAPE))
         shapes = self.singular if shapes is None else shapes
         words = [pick(self.sizes, size, way), pick(self.colours, colour, way)]
         other_way = np.asarray(way) // 7  # so that "big" does not always go with "thing"
-        noun = pick(shapes, shape, other_way)
-        if after_are:
-            noun[(shape == 0) & ((size > 0) != (colour > 0))] = -1
-        return np.concatenate([*words, noun], 1)
+        return np.concatenate([*words, pick(shapes, shape, other_way)], 1)
 
     def attributes(self, noun_phrases, way=0):
         """(n, 4), of each a size, a colour or nothing -> word ids (n, k)."""
         size, colour = (noun_phrases[:, column] for column in (SIZE, COLOUR))
         there = np.where(size + colour == 0, self.ids[self.tables.THERE], -1)[:, None]
-        return np.concatenate([pick(self.sizes, size, way), pick(self.colours, colour), there], 1)
+        return np.concatenate(
+            [pick(self.sizes, size, way), pick(self.colours, colour, way), there], 1
+        )
 
     def compact(self, ids):
         """Move the -1 of each row to its end, let words agree, cut to the longest row."""
@@ -204,7 +202,7 @@ class Grammar:
         return [self.text(row) for row in ids]
 
 
-def pick(table, values, way=0):
+def pick(table, values, way):
     """Of a table (ways, values + 1, words) the words for values (n,), in one of the ways."""
     return table[way % len(table), values]
 
@@ -239,7 +237,7 @@ def words_of(tables):
         *itertools.chain(*asked, *phrases, *nouns, tables.ANSWERS.values()),
         tables.START, tables.END, tables.OBJECT, tables.OBJECTS,
         tables.CAPTION, tables.CAPTION_WITH_PLACE, tables.CAPTION_AS_LIST,
-        tables.COMMA, tables.AND,
+        tables.COMMA, tables.AND, getattr(tables, "THERE", ""),
         *(becomes for _, becomes, *_ in tables.AGREEMENT),
     ]  # fmt: skip
     written = " ".join(replace_macros(template, tables.MACROS) for template in templates)

@@ -10,7 +10,7 @@ from data.shapes.world import PLACE, SHAPE
 from data.tokenizer import Tokenizer, one_of
 
 AS_LIST = 2  # of the ways to write a caption the one that says shapes alone
-NOUNS = {"{a}": A, "{as}": A, "{are}": A, "{bare}": A, "{b}": B, "{bs}": B}
+NOUNS = {"{a}": A, "{as}": A, "{bare}": A, "{bares}": A, "{b}": B, "{bs}": B}
 
 
 class Parser:
@@ -27,8 +27,7 @@ class Parser:
         sizes, colours, shapes = (f"({one_of(values)})" for values in self.noun_values)
         noun = f"(?:{sizes} )?(?:{colours} )?{shapes} "
         self.patterns = dict.fromkeys(NOUNS, noun) | {"{place}": f"({one_of(self.places)}) "}
-        self.patterns["{are}"] = rf"(?=\w)(?:{sizes} )?(?:{colours} )?(?:{shapes} )?"
-        there = re.escape(tables.THERE)
+        there = re.escape(getattr(tables, "THERE", ""))
         self.patterns["{attribute}"] = f"(?:{sizes}|{colours}|{there}) "
         for word, becomes, *_ in tables.AGREEMENT:
             self.patterns[word] = f"(?:{re.escape(word)}|{re.escape(becomes)}) "
@@ -75,11 +74,11 @@ class Parser:
         if question:
             texts, lines = self.without_start(text), self.questions
         readings = {
-            tuple(self.to_statement(kind, slots, match.groups()))
+            self.to_statement(kind, slots, match.groups())
             for rest in texts
             for kind, slots, pattern in lines
             if (match := pattern.fullmatch(rest))
-        }
+        } - {None}
         what = "question" if question else "statement"
         if not readings:
             raise ValueError(f"not a {what} of the grammar: {sentence!r}")
@@ -93,8 +92,8 @@ class Parser:
         return [text] + [text[cut:] for cut in cuts if self.start.fullmatch(text[:cut])]
 
     def to_statement(self, kind, slots, groups):
-        """What the groups of a matched template say: (10,)."""
-        row, groups = np.zeros(WIDTH, np.int64), list(groups)
+        """What the groups of a matched template say: 10 numbers; None if it contradicts itself."""
+        row, groups, said = np.zeros(WIDTH, np.int64), list(groups), {}
         row[KIND] = kind
         for slot in slots:
             if slot == "{link}":
@@ -102,12 +101,19 @@ class Parser:
             elif slot == "{place}":
                 row[A.start + PLACE] = self.places[groups.pop(0)]
             elif slot == "{attribute}":
-                said = self.noun_of([groups.pop(0), groups.pop(0), None])
-                row[A][:PLACE] = np.where(said, said, row[A][:PLACE])
+                attribute = np.array(self.noun_of([groups.pop(0), groups.pop(0), None]))
+                if (row[A][:PLACE] * attribute).any():  # "is the red circle blue"
+                    return None
+                row[A][:PLACE] += attribute
             else:
-                row[NOUNS[slot]][:PLACE] = self.noun_of(groups[:3])
-                groups = groups[3:]
-        return row
+                words, groups = groups[:3], groups[3:]
+                if words == [None] * 3:  # of an alternative that is not taken
+                    continue
+                noun = self.noun_of(words)
+                if said.setdefault(NOUNS[slot].start, noun) != noun:
+                    return None
+                row[NOUNS[slot]][:PLACE] = noun
+        return tuple(row.tolist())
 
     def noun_of(self, words):
         """Size, colour and shape as words, None where not said -> their values."""
@@ -133,8 +139,8 @@ class Parser:
         """The words of a noun phrase -> [size, colour, shape, place], or None."""
         for number, (_, slots, pattern) in enumerate(self.captions):
             if match := pattern.fullmatch(words):
-                phrase = self.to_statement(0, slots, match.groups())[A].tolist()
-                return None if number == AS_LIST and any(phrase[:SHAPE]) else phrase
+                phrase = self.to_statement(0, slots, match.groups())[A]
+                return None if number == AS_LIST and any(phrase[:SHAPE]) else list(phrase)
         return None
 
     def caption_pieces(self, caption):

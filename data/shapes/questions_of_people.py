@@ -23,7 +23,7 @@ def normalize_question(question, grammars):
 
 def spell(text):
     """Small letters, words apart ("what's", "top-left"), no quotes, full stops or exclamation
-    marks, British spelling but for "center"; Korean letters composed."""
+    marks, British spelling but for "center", "any thing"; Korean letters composed."""
     text = unicodedata.normalize("NFC", text).lower().replace("？", "?").replace("，", ",")
     text = re.sub(r"\b(what|where|there|it|that)['’]s\b", r"\1 is", text)
     text = re.sub(r"(?<=[a-z])-(?=[a-z])", " ", text)

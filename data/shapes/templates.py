@@ -6,9 +6,10 @@ stands for its entry in the language's MACROS. Slots:
 
     {a} {b}     the nouns of a statement      {link}    the value in LINK
     {as} {bs}   their plurals                 {place}   where the noun {a} is
-    {answer}    the value that is answered    {are}     {as} after "are": perhaps "red" alone
-    {bare}      {a} without the first of its attributes, which is
-    {attribute} "large" of a "large red ring", "red" of a "red ring", "there" of a "ring"
+    {answer}    the value that is answered    {bare}    {a} without one attribute, plural {bares}
+    {attribute} that attribute: "large" or "red" of a "large red ring", "there" of a "ring"
+
+A slot may stand there twice, where words tell which alternative it is, and says the same then.
 
 A word that begins with "-" (a Korean particle) is written without a space before it.
 """
@@ -18,17 +19,9 @@ import re
 import numpy as np
 
 SLOTS = (
-    "{a}",
-    "{b}",
-    "{as}",
-    "{bs}",
-    "{link}",
-    "{place}",
-    "{answer}",
-    "{are}",
-    "{bare}",
+    "{a}", "{b}", "{as}", "{bs}", "{link}", "{place}", "{answer}", "{bare}", "{bares}",
     "{attribute}",
-)
+)  # fmt: skip
 MACRO = re.compile(r"\b[A-Z]+\b")
 FIRST_SLOT = 10**6  # in compiled templates, what is at least this is a slot and no word
 CHOICES = 2**31  # how finely it is drawn which of several ways is taken

@@ -44,10 +44,14 @@ def without(noun_phrases, *columns):
     return noun_phrases
 
 
-def split_noun(noun_phrases):
-    """(n, 4) -> without the first of its attributes, and that one alone: (n, 4) each."""
+def split_noun(noun_phrases, way):
+    """(n, 4) -> without one of their attributes, and that one alone: (n, 4) each.
+
+    way: (n,), which, where both size and colour are said.
+    """
     bare, attribute = noun_phrases.copy(), 0 * noun_phrases
-    column = np.where(noun_phrases[:, SIZE] > 0, SIZE, COLOUR)
+    size, colour = noun_phrases[:, SIZE] > 0, noun_phrases[:, COLOUR] > 0
+    column = np.where(size & ~(colour & (np.asarray(way) // 5 % 2 == 1)), SIZE, COLOUR)
     rows = np.arange(len(noun_phrases))
     bare[rows, column], attribute[rows, column] = 0, noun_phrases[rows, column]
     return bare, attribute

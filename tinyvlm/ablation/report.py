@@ -98,10 +98,10 @@ def claims_list(answers):
         listed = []
         for answer in begun(answers):
             own = [f for f in answer.findings if f.seeds and f.verdict == verdict]
-            said = " and ".join(f"{f.claim} ({points(f.difference)})" for f in own)
+            said = ", ".join(f"`{f.claim}` ({points(f.difference)})" for f in own)
             if own:
                 said = str(len(own)) if verdict == "INCONCLUSIVE" else said
-                listed.append(f"{answer.experiment.name}: {said}")
+                listed.append(f"{answer.experiment.name} {said}")
         text = f"- **{verdict}** {'; '.join(listed)}."
         lines += textwrap.wrap(text, 110, subsequent_indent="  ") if listed else []
     return "\n".join(lines) + "\n"
