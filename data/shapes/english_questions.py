@@ -86,7 +86,7 @@ QUESTIONS = dict(
         "is there a {a} of any kind WHERE",
         "(any|some) {as} WHERE",
         "is it a IMAGE of a {a}",
-        "(a|) {a} WHERE",
+        "{a} WHERE",
         "{as} PAUSE (any|are there any|do you see any)",
     ),
     count=(

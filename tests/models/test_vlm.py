@@ -386,7 +386,7 @@ def test_no_text_becomes_longer_than_the_decoder_allows():
     """Rows end alone as they do in a batch, where another one may be shorter."""
     model = small_vlm("mlp").eval()
     longest = model.decoder.max_length
-    model.decoder.lm_head.bias.data[EOS] = -1e4  # nobody ends by itself
+    model.decoder.lm_head.bias.data[[EOS, PAD]] = -1e4  # nobody ends by itself
     prompts = [[300] * (longest - 3), [301] * 5, []]
     with torch.no_grad():
         image_embeds, _ = model.encode_image(small_vqa_batch(3).pixels)
