@@ -93,7 +93,7 @@ class Parser:
 
     def to_statement(self, kind, slots, groups):
         """What the groups of a matched template say: 10 numbers; None if it contradicts itself."""
-        row, groups, said = np.zeros(WIDTH, np.int64), list(groups), {}
+        row, groups = np.zeros(WIDTH, np.int64), list(groups)
         row[KIND] = kind
         for slot in slots:
             if slot == "{link}":
@@ -106,13 +106,8 @@ class Parser:
                     return None
                 row[A][:PLACE] += attribute
             else:
-                words, groups = groups[:3], groups[3:]
-                if words == [None] * 3:  # of an alternative that is not taken
-                    continue
-                noun = self.noun_of(words)
-                if said.setdefault(NOUNS[slot].start, noun) != noun:
-                    return None
-                row[NOUNS[slot]][:PLACE] = noun
+                row[NOUNS[slot]][:PLACE] = self.noun_of(groups[:3])
+                groups = groups[3:]
         return tuple(row.tolist())
 
     def noun_of(self, words):

@@ -9,8 +9,6 @@ stands for its entry in the language's MACROS. Slots:
     {answer}    the value that is answered    {bare}    {a} without one attribute, plural {bares}
     {attribute} that attribute: "large" or "red" of a "large red ring", "there" of a "ring"
 
-A slot may stand there twice, where words tell which alternative it is, and says the same then.
-
 A word that begins with "-" (a Korean particle) is written without a space before it.
 """
 

@@ -133,14 +133,7 @@ def test_an_attribute_may_stand_behind_its_noun(kind, noun, asked):
     assert asked in grammar.texts(grammar.render_question(row.repeat(30000, 0), drawn))
 
 
-@pytest.mark.parametrize(
-    "asked",
-    [
-        "is the red circle blue ?",
-        "there are circles and squares , are there more stars ?",
-        "there is a circle and a star , is the ring left of the square ?",
-    ],
-)
+@pytest.mark.parametrize("asked", ["is the red circle blue ?", "is the large circle small ?"])
 def test_a_question_that_contradicts_itself_is_none(asked):
     with pytest.raises(ValueError, match="not a question"):
         grammars_of("en")["en"].parser.parse(asked, question=True)
