@@ -71,9 +71,6 @@ ANSWERS = dict(
 )
 CAPTION, CAPTION_WITH_PLACE, CAPTION_AS_LIST = "{a}", "{place} -의 {a}", "{a}"
 COMMA, AND = ",", "-과"
-THERE = (
-    "여기"  # no template has an {attribute} yet: said of a thing it ends otherwise than before it
-)
 
 ENDS_OPEN = (
     "마름모 십자 고리 하트 물체 뭐 크기 위치 개 수 개수 어디 얼마 여기 -에 위 아래 가운데 이미지"
