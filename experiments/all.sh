@@ -12,15 +12,13 @@ train() {  # folder, then the command
     test -f "$out/report.json" || python evaluate.py "$out"
 }
 
-train clip train_clip.py
-train clip-1 train_clip.py --seed 1
-train clip-2 train_clip.py --seed 2
-train vlm-qformer train_vlm.py
-for projector in pixelshuffle mlp linear label; do  # the language stage is the same for all
-    train "vlm-$projector" train_vlm.py --projector "$projector" --decoder runs/vlm-qformer
-done
-for seed in 1 2; do
-    train "vlm-qformer-$seed" train_vlm.py --seed "$seed" --clip "runs/clip-$seed"
+# Five projectors and their CLIPs, three seeds: cells, which FINDINGS.md and the reference curves share.
+python ablate.py run projectors --seeds 3
+python experiments/link_cells.py runs/ablate
+for seed in "" -1 -2; do
+    for run in clip vlm-{label,linear,mlp,pixelshuffle,qformer}; do
+        test -f "runs/$run$seed/report.json" || python evaluate.py "runs/$run$seed"
+    done
 done
 train clip-full train_clip.py --dataset shapes-full
 train vlm-full train_vlm.py --dataset shapes-full --clip runs/clip-full

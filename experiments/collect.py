@@ -18,7 +18,6 @@ ANSWERS = {
     "other_": "answers to other words, never trained on",
 }
 SEEDS = ("", "-1", "-2")
-LANGUAGE_SECONDS = 277  # 1,400 steps of 0.198 s, measured in turn on quiet cores
 FROM_REPORT = dict(
     zero_shot_new_template=("zero-shot (test, pictures of one object)", "zero_shot_new_template"),
     r_at_1_places=("longer captions, with places", "r_at_1"),
@@ -52,9 +51,10 @@ def clip(run):
 
 
 def seconds_of(run):
-    """Of its training steps; a run that took another one's language stage had it, too."""
-    is_taken = read(run, "config")["decoder"] != "gpt"
-    return read(run, "metrics")["seconds"] + is_taken * LANGUAGE_SECONDS
+    """Of its training steps, and of those of the language stage that it took (a run of its own)."""
+    language = ROOT / read(run, "config")["decoder"] / "metrics.json"
+    taken = json.loads(language.read_text())["seconds"] if language.exists() else 0
+    return read(run, "metrics")["seconds"] + taken
 
 
 def vlm(run, language=""):
