@@ -75,9 +75,9 @@ class Config(TrainConfig):
         56, "a random encoder's pictures, pixels a side, a multiple of 28", min=28, max=448
     )
     skip_blocks: int = option(0, "last blocks of the encoder that are left out", min=0)
-    steps: int = option(2000, "optimizer steps of all stages", min=1)
+    steps: int = option(2300, "optimizer steps of all stages", min=1)
     stages: str = option("language,align,instruct", "which stages, in order, by commas")
-    shares: str = option("0.7,0.05,0.25", "each stage's share of the steps; 1 in all")
+    shares: str = option("0.6,0.05,0.35", "each stage's share of the steps; 1 in all")
     represent: str = option("itc,itm,itg", "what stage represent learns: contrast, match, generate")
     train_language: str = option("decoder.*", "patterns of what stage language trains, by commas")
     train_represent: str = option("projector.*,text.*", "the same for stage represent")

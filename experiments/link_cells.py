@@ -1,4 +1,4 @@
-"""runs/clip-1, runs/vlm-mlp-2, ...: links to the finished cells of `python ablate.py run projectors`.
+"""runs/clip-1, runs/vlm-mlp-2, ...: links to the cells of `python ablate.py run projectors`.
 
     python experiments/link_cells.py runs/ablate     # where the cells ran
 
