@@ -18,6 +18,7 @@ import train_clip
 import train_vlm
 from data.batch import NotEnoughItems
 from data.dataset import SPOKEN
+from tinyvlm.dropping import DROPPING
 from tinyvlm.evaluation import eval_clip, eval_vlm, plots, readouts
 from tinyvlm.evaluation.cases import clip_cases, vlm_cases
 from tinyvlm.evaluation.predictor import VLMPredictor
@@ -48,6 +49,7 @@ class Config:
         500, "pictures for captions, and for questions of each family", min=20, max=20000
     )
     families: str = option("", "question families of a VLM, by commas; if empty all")
+    drop: str = option("", "of a VLM's image tokens: see train_vlm.py", choices=tuple(DROPPING))
     language: str = option("", "one of those that the model knows; if empty each", choices=SPOKEN)
     out: str = option("", "folder of the report; if empty the checkpoint's, or runs/compare")
     device: str = option("auto", "auto, cpu, mps, cuda or cuda:N")
@@ -99,9 +101,11 @@ def open_model(path, device, config):
     if kind not in SCRIPTS:
         hint = "name a checkpoint of train_clip.py or train_vlm.py"
         raise UserError(f"{path} holds a {kind!r} model; {hint}")
+    if kind == "clip" and (config.families or config.drop):
+        what = "is a CLIP, which answers no questions"
+        raise UserError(f"{path} {what}; leave out --families and --drop")
+    saved["config"] |= dict(drop=config.drop) if config.drop else {}
     model, trained, data = SCRIPTS[kind].load_model(saved, path, device)
-    if config.families and kind == "clip":
-        raise UserError(f"{path} is a CLIP, which answers no questions; leave out --families")
     families_of(config, data)
     try:
         data.split(config.split)
@@ -114,7 +118,7 @@ def open_model(path, device, config):
         known = " and ".join(data.languages)
         raise UserError(f"{path} knows {known}; leave out --language {config.language}")
     about |= dict(language=trained.language)
-    kept = ("projector", "encoder", "loss") if kind == "clip" else ("projector",)
+    kept = ("projector", "encoder", "loss") if kind == "clip" else ("projector", "drop")
     about |= {k: v for k, v in saved["config"].items() if k in kept}
     return LoadedModel(path, kind, model, data, about)
 

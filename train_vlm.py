@@ -25,6 +25,7 @@ import numpy as np
 
 from data.batch import IGNORE
 from tinyvlm.decoders import DECODERS
+from tinyvlm.dropping import DROPPING
 from tinyvlm.evaluation import plots
 from tinyvlm.evaluation.common import evaluation_mode
 from tinyvlm.evaluation.eval_represent import evaluate_matching, validate_matching
@@ -50,9 +51,6 @@ from tinyvlm.training.parts import (
 from tinyvlm.training.settings import TrainConfig, make_encoder, open_dataset, with_seed
 from tinyvlm.training.stages import begin_stage, extra_state_of, models_of, stage_at
 from tinyvlm.vision import VISION_ENCODERS
-from tinyvlm.vlm import VLM
-
-PROJECTOR_SETTINGS = ("image_tokens",)  # flags that a projector may ask for by these names
 
 
 @dataclasses.dataclass
@@ -94,6 +92,7 @@ class Config(TrainConfig):
         32, "image tokens, where the projector leaves their number free", min=1, max=196,
         alias="--num-queries --queries",
     )  # fmt: skip
+    drop: str = option("none", "half of the image tokens, in answers", choices=tuple(DROPPING))
     decoder: str = option(
         "gpt", "a kind, or a run's folder, whose language stage is taken: " + ", ".join(DECODERS)
     )
@@ -203,13 +202,13 @@ def build_model(config, encoder, decoder, data):
         projector_kwargs = kwargs_for(
             make_projector,
             config,
-            {name: name for name in PROJECTOR_SETTINGS},
+            dict(image_tokens="image_tokens"),  # flags that a projector may ask for
             pooled_dim=vision.pooled_dim,
             label_token_ids=data.label_token_ids,
         )
         shape = dict(vision_dim=vision.dim, text_dim=decoder.dim, num_patches=vision.num_tokens)
         projector = with_seed(lambda: make_projector(**shape, **projector_kwargs), config.seed + 2)
-        return VLM(vision, projector, decoder)
+        return DROPPING[config.drop](vision, projector, decoder)
     except ValueError as error:
         raise UserError(f"{error}; change the sizes")
 

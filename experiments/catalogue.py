@@ -30,6 +30,11 @@ STAGE_1 = dict(
     stages="language,represent,align,instruct",
     shares="0.46,0.233333,0.038333,0.268334",
 )
+# A trained run (of linear, which has 196 image tokens) as it is, asked again: nothing learns.
+ASKED_AGAIN = dict(
+    projector="linear", init=From("train_vlm", dict(recipe="lab", projector="linear")),
+    stages="instruct", shares="1", steps=1, lr=0.0, muon_lr=0.0,
+)  # fmt: skip
 # What is not the default, without what other experiments show of it.
 ENCODERS = ("vit-registers", "vit-learned", "stem", "convnext", "resnet", "patches")
 RARER_PROJECTORS = ("pooled", "avgpool", "cabstractor", "resampler", "slots")
@@ -69,6 +74,18 @@ EXPERIMENTS = (
         claims=(Claim("qformer", "<", 0.387),),  # three points above chance
         metric="vqa_blind",
         shown=("vqa",),
+    ),
+    Experiment(
+        name="guessable",
+        question="Is a model that sees no picture right more often where questions are biased?",
+        source="VQA v2, Goyal et al. 2017: language only 48.2 % on the unbalanced set, 41.4 % on"
+        " the balanced one",
+        script="train_vlm",
+        arms=dict(uniform={}, zipf=dict(dataset="shapes-zipf")),
+        claims=(Claim("zipf", ">", "uniform"),),
+        metric="vqa_unpaired_blind",
+        smallest=0.02,
+        shown=("vqa_blind", "vqa"),
     ),
     Experiment(
         name="naive",
@@ -457,6 +474,25 @@ EXPERIMENTS = (
         metric="vqa",
         smallest=0.02,
         shown=ANSWERS,
+    ),
+    Experiment(
+        name="fastv",
+        question="Can half of the image tokens be dropped after the second block of a decoder?",
+        source="FastV, Chen et al. 2024: LLaVA-1.5 answers as well, if those that are looked at"
+        " most are kept; here in a decoder of four blocks, which was trained with all",
+        script="train_vlm",
+        arms={
+            "all": ASKED_AGAIN,
+            "half, by attention": ASKED_AGAIN | dict(drop="attention"),
+            "half, at random": ASKED_AGAIN | dict(drop="random"),
+        },
+        claims=(
+            Claim("half, by attention", "=", "all"),
+            Claim("half, by attention", ">", "half, at random"),
+        ),
+        metric="vqa",
+        smallest=0.02,
+        shown=ANSWERS + ("vqa_hard_count",),
     ),
     Experiment(
         name="slots",

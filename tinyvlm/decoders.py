@@ -86,15 +86,16 @@ class Decoder(nn.Module):
     def forward(self, x, positions, mask, kv_cache=None, keep=None):
         """Embeddings (b, t, d) -> hidden (b, t, d), or (b, k, d) at keep (b, k) alone, normed.
 
-        positions: (b, t, 2). mask: bool (b, 1, t, seen), True = may look. kv_cache: one dict a
-        block, see Attention. The last block leaves out what nobody asks for: in training, all but
-        what predicts a label.
+        positions: (b, t, 2). mask: bool (b, 1, t, seen), True = may look, or one for each block
+        (depth, b, 1, t, seen). kv_cache: one dict a block, see Attention. The last block leaves out
+        what nobody asks for: in training, all but what predicts a label.
         """
+        masks = mask if mask.dim() == 5 else mask.expand(len(self.blocks), *mask.shape)
         angles = self.angles(positions)
         for i, block in enumerate(self.blocks):
             is_last = i + 1 == len(self.blocks)
             cache = kv_cache[i] if kv_cache else None
-            x = block(x, mask=mask, cache=cache, keep=keep if is_last else None, angles=angles)
+            x = block(x, mask=masks[i], cache=cache, keep=keep if is_last else None, angles=angles)
         return self.norm(x)
 
     def init_kv_cache(self):

@@ -37,13 +37,7 @@ class Attention(nn.Module):
         and values of earlier calls; it is extended in place. angles: of rotary positions, those of
         x (b, n, c / 2) and those of the context (b, m, c / 2).
         """
-        context = x if context is None else context
-        q = rearrange(self.query(x), "b n (h c) -> b h n c", h=self.heads)
-        kv = self.key_value(context)  # (b, m, 2 d)
-        k, v = rearrange(kv, "b m (two h c) -> two b h m c", two=2, h=self.heads)
-        q, k = self.norm_query(q), self.norm_key(k)
-        if angles is not None:
-            q, k = rotate(q, angles[0]), rotate(k, angles[1])
+        q, k, v = self.queries_keys_values(x, context, angles)
         if cache is not None:
             if "k" in cache:
                 k = torch.cat([cache["k"], k], dim=2)  # (b, h, earlier + m, c)
@@ -51,6 +45,23 @@ class Attention(nn.Module):
             cache["k"], cache["v"] = k, v
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (b, h, n, c)
         return self.out(rearrange(y, "b h n c -> b n (h c)"))
+
+    def queries_keys_values(self, x, context, angles):
+        """x (b, n, d), context (b, m, context_dim) or None -> (b, h, n, c), twice (b, h, m, c)."""
+        context = x if context is None else context
+        q = rearrange(self.query(x), "b n (h c) -> b h n c", h=self.heads)
+        kv = self.key_value(context)  # (b, m, 2 d)
+        k, v = rearrange(kv, "b m (two h c) -> two b h m c", two=2, h=self.heads)
+        q, k = self.norm_query(q), self.norm_key(k)
+        if angles is not None:
+            q, k = rotate(q, angles[0]), rotate(k, angles[1])
+        return q, k, v
+
+    def weights(self, x, *, mask, angles=None):
+        """How much x (b, n, d) looks at itself: (b, h, n, n), each row 1 in all. As in forward."""
+        q, k, _ = self.queries_keys_values(x, None, None if angles is None else (angles, angles))
+        logits = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
+        return logits.masked_fill(~mask, float("-inf")).softmax(-1)
 
 
 class MLP(nn.Module):

@@ -5,9 +5,9 @@ The contract: `__init__(*, vision_dim, text_dim, num_patches, **own)`, then the 
 (b, .num_tokens, text_dim), or words themselves, token ids (b, .num_tokens), [PAD] for none.
 
 `own` are settings by name: the script gives a projector those that its `__init__` asks for, of
-pooled_dim, label_token_ids and train_vlm.py's PROJECTOR_SETTINGS. One that has something to learn
-besides the decoder's loss has an `aux_loss(object_tokens)`, a scalar, about its last call. One that
-can read words beside the picture has `blocks` and `read_with_words`, for the stage of represent.py.
+pooled_dim, label_token_ids and image_tokens, a flag. One that has something to learn besides the
+decoder's loss has an `aux_loss(object_tokens)`, a scalar, about its last call. One that can read
+words beside the picture has `blocks` and `read_with_words`, for the stage of represent.py.
 """
 
 import torch

@@ -181,7 +181,7 @@ class VLM(nn.Module):
             position = (length + step).clamp(max=longest - 1)  # beyond it all is finished
             x = self.decoder.embed(token[:, None], position[:, None], previous[:, None])
             previous, positions = token, start + position[:, None, None]
-            mask = attention_mask[:, None, None]
+            mask = attention_mask[..., None, None, :]
             last_hidden = self.decoder(x, positions, mask, kv_cache)[:, 0]
         return torch.stack(words, dim=1)  # (r, steps)
 

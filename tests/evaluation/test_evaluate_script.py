@@ -5,11 +5,13 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from helpers import CLIP_ARGS, ROOT, VLM_ARGS, in_process
 
 import evaluate
 import train_clip
 import train_vlm
+from tinyvlm.dropping import DROPPING
 from tinyvlm.training.config import UserError
 
 REPORT = ("report.json", "report.md", "report.png")
@@ -245,7 +247,21 @@ def test_what_a_vlm_cannot_be_asked(vlm_folder, tmp_path, options, named):
 
 def test_what_a_clip_cannot_be_asked(clip_folder):
     refused("--families", checkpoint=str(clip_folder), families="colour")
+    refused("--drop", checkpoint=str(clip_folder), drop="attention")
     refused(r"did you mean more\?", checkpoint=str(clip_folder), split="mor")
+
+
+def test_image_tokens_may_be_dropped_whatever_a_run_did(tmp_path):
+    sizes = dict(encoder_dim=16, encoder_depth=1, encoder_heads=1, encoder_init="random")
+    settings = VLM_ARGS | sizes | dict(steps=1, stages="instruct", shares="1", drop="random")
+    train_vlm.main(train_vlm.Config(out=str(tmp_path), **settings | dict(depth=3)))
+    for asked, kind in (("", "random"), ("none", "none"), ("attention", "attention")):
+        loaded = evaluate.open_model(
+            str(tmp_path), torch.device("cpu"), evaluate.Config(drop=asked)
+        )
+        assert type(loaded.model) is DROPPING[kind] and loaded.about["drop"] == kind
+    with pytest.raises(UserError, match="after block 2, and there is no more; change the sizes"):
+        train_vlm.main(train_vlm.Config(out=str(tmp_path / "shallow"), **settings))
 
 
 def test_a_split_without_the_questions_says_what_to_change(tmp_path):

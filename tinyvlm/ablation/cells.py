@@ -63,7 +63,7 @@ def cell_of(script, settings, seed, scripts):
     own = without_defaults(own, config)
     if script == "train_vlm":
         clip = {name: own[name] for name in OF_THE_WORLD if name in own}
-        if config.encoder_init == "clip" and not {"clip", "encoder"} & set(settings):
+        if config.encoder_init == "clip" and not {"clip", "encoder", "init"} & set(settings):
             needs["clip"] = cell_of("train_clip", clip, seed, scripts)
         language = language_stage(config, own)
         if language and "decoder" not in needs:

@@ -35,14 +35,15 @@ are needed. All but the last pass both p and the bootstrap. What is claimed is c
 they are here; where a source does otherwise, its line says so.
 
 `vqa`: the mean of seven families of questions, asked in minimal pairs; `vqa_blind`: without the
-picture; `fact_f1`: of captions; `r_at_1`: retrieval among 256, both ways, `r_at_1_of_2048` among so
-many; `zero_shot`: of 64 classes, `zero_shot_held_out`: of pictures of a pair of colour and shape
-that training never had, or (known) of one that it had; `group_attributes`: Winoground's group score
-on exchanged colours and sizes; `pair_accuracy`: own caption against that of the picture's edited
-twin; `modality_gap`: from the mean of the pictures' vectors to that of the captions';
-`misdescribed_i`: of the objects in a caption, those not there as described, `chair_i`: those whose
-shape is not there. In the pictures dots are seeds, bars 95 % intervals of their mean. Hashes are
-those of sources, and of experiments as they were registered; they are no commits.
+picture, `vqa_unpaired_blind`: of questions that no twin stands beside; `fact_f1`: of captions;
+`r_at_1`: retrieval among 256, both ways, `r_at_1_of_2048` among so many; `zero_shot`: of 64
+classes, `zero_shot_held_out`: of pictures of a pair of colour and shape that training never had, or
+(known) of one that it had; `group_attributes`: Winoground's group score on exchanged colours and
+sizes; `pair_accuracy`: own caption against that of the picture's edited twin; `modality_gap`: from
+the mean of the pictures' vectors to that of the captions'; `misdescribed_i`: of the objects in a
+caption, those not there as described, `chair_i`: those whose shape is not there. In the pictures
+dots are seeds, bars 95 % intervals of their mean. Hashes are those of sources, and of experiments
+as they were registered; they are no commits.
 """
 
 

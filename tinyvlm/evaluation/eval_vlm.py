@@ -13,6 +13,7 @@ KEPT = (
     "fact_f1", "fact_precision", "fact_recall", "exact_caption", "unparseable",
     "chair_i", "chair_s", "misdescribed_i", "misdescribed_s",
 )  # fmt: skip
+UNPAIRED = 7  # questions about a picture, see evaluate_unpaired
 
 # ---------------------------------------------------------------- tests
 
@@ -154,27 +155,24 @@ def evaluate_transfer(predictor, split, items):
     pictures = split.pictures(items)
     report, _ = evaluate_captions(predictor, pictures)
     result = {name: report[name] for name in KEPT}
-    return result | evaluate_unpaired(predictor, split, pictures)
+    for name, blind in (("vqa_unpaired", False), ("vqa_unpaired_blind", True)):
+        result[name] = evaluate_unpaired(predictor, split, pictures, blind)
+    return result
 
 
-def evaluate_unpaired(predictor, split, pictures, each=7):
-    """`each` questions about each picture, as training draws them: {"vqa_unpaired" (seeing),
-    "vqa_unpaired_blind": metric}.
+def evaluate_unpaired(predictor, split, pictures, blind):
+    """UNPAIRED questions about each picture, as training draws them: a metric.
 
     Yes and no are balanced where the scene allows, but no picture stands beside that turns the
-    answer round. So compare with one another, not with evaluate_vqa.
+    answer round. So a model that sees nothing may guess (blind): where some colours are frequent it
+    is more often right than where none is. Compare with one another, not with evaluate_vqa.
     """
-    asked = split.questions(pictures, each)
-    rows = [asked.asked[k : k + each] for k in range(0, len(asked.asked), each)]
-    result = {}
-    for name, blind, meaning in (
-        ("vqa_unpaired", False, f"{each} questions a picture, unpaired"),
-        ("vqa_unpaired_blind", True, "the same without picture"),
-    ):
-        answers = predictor.answer(pictures, rows, blind=blind)
-        right = metrics.exact_match([a for row in answers for a in row], asked.targets)
-        result[name] = proportion(right, asked.cluster, meaning)
-    return result
+    asked = split.questions(pictures, UNPAIRED)
+    rows = [asked.asked[k : k + UNPAIRED] for k in range(0, len(asked.asked), UNPAIRED)]
+    answers = predictor.answer(pictures, rows, blind=blind)
+    right = metrics.exact_match([a for row in answers for a in row], asked.targets)
+    meaning = "the same without picture" if blind else f"{UNPAIRED} questions a picture, unpaired"
+    return proportion(right, asked.cluster, meaning)
 
 
 # ---------------------------------------------------------------- for the training script
@@ -215,6 +213,8 @@ def evaluate_language(model, data, items):
     scores["vqa"] = vqa_mean(families, "seeing")
     scores["vqa_blind"] = vqa_mean(families, "blind")
     scores["vqa_paraphrased"] = vqa_mean(families, "paraphrased")
+    guessed = evaluate_unpaired(predictor, split, split.pictures(items), blind=True)
+    scores["vqa_unpaired_blind"] = guessed
     scores["count_all"] = evaluate_count(predictor, split, items)
     for name, metric in evaluate_premises(predictor, split, items).items():
         scores[f"premise_{name}"] = metric

@@ -77,6 +77,6 @@ def next_words(model, tokenizer, image_embeds, image_mask, prompt, likeliest, wo
         position = torch.full((1, 1), prompt.shape[1] + number, device=prompt.device)
         x = model.decoder.embed(token[:, None], position, previous)
         previous = token[:, None]
-        positions, mask = start + position[..., None], attention_mask[:, None, None]
+        positions, mask = start + position[..., None], attention_mask[..., None, None, :]
         last_hidden = model.decoder(x, positions, mask, kv_cache)[:, 0]
     return lines
