@@ -16,6 +16,8 @@ from experiments.catalogue import EXPERIMENTS  # noqa: E402
 from tinyvlm.ablation.cells import cell_of  # noqa: E402
 from tinyvlm.ablation.results import made_here  # noqa: E402
 
+ARMS = next(e.arms for e in EXPERIMENTS if e.name == "projectors")
+
 
 def main(cells, seeds=3):
     runs = ROOT / "runs"
@@ -23,7 +25,7 @@ def main(cells, seeds=3):
     for seed in range(seeds):
         ending = f"-{seed}" if seed else ""
         named = {f"clip{ending}": cell_of("train_clip", {}, seed, SCRIPTS)}
-        for projector, settings in EXPERIMENTS["projectors"].arms.items():
+        for projector, settings in ARMS.items():
             named[f"vlm-{projector}{ending}"] = cell_of("train_vlm", settings, seed, SCRIPTS)
         for name, cell in named.items():
             folder, link = cells / made_here(cell), runs / name

@@ -152,6 +152,8 @@ def test_an_arm_that_spells_out_a_default_is_the_default():
     assert cell_of("train_vlm", spelt, 0, REAL) == plain
     of_default_recipe = cell_of("train_vlm", dict(steps=LAB_STEPS), 0, REAL)
     assert of_default_recipe.settings == dict(steps=LAB_STEPS, seed=0)
+    named = cell_of("train_vlm", dict(recipe="default"), 0, REAL)
+    assert named == cell_of("train_vlm", {}, 0, REAL)
 
 
 def test_settings_of_every_cell_of_the_catalogue_are_valid():

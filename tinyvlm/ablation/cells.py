@@ -77,7 +77,7 @@ def without_defaults(settings, config):
     """The settings without those that say what the config's recipe says: an arm that spells out a
     default is no other cell than the default."""
     default = with_recipe(type(config), dict(recipe=config.recipe))
-    told = ("recipe", "seed")
+    told = ("recipe", "seed") if config.recipe != type(config)().recipe else ("seed",)
     return {n: v for n, v in settings.items() if n in told or v != getattr(default, n)}
 
 

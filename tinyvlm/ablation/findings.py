@@ -83,9 +83,10 @@ class Answer:
 
     @property
     def is_begun(self):
-        """Has any claim the cells that it takes? Where nothing is claimed: any arm one?"""
+        """Has any claim the cells that it takes? Where nothing is claimed: two arms (one may have
+        those of another experiment)?"""
         if not self.findings:
-            return any(self.arms.values())
+            return sum(map(bool, self.arms.values())) >= min(len(self.arms), 2)
         return any(finding.seeds for finding in self.findings)
 
 

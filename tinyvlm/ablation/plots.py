@@ -6,6 +6,7 @@ from tinyvlm.ablation.statistics import paired_interval
 from tinyvlm.evaluation.plots import draw_band, new_figure, save
 
 COLOURS = ("#0969da", "#bc4c00", "#1a7f37", "#8250df", "#cf222e", "#57606a", "#9a6700", "#0a7ea4")
+COLUMNS = 6  # panels side by side, at most
 
 
 def draw(experiment, arms, path):
@@ -13,20 +14,26 @@ def draw(experiment, arms, path):
     then the validation score by step, the band of the seeds around their mean."""
     metrics = [experiment.metric, *experiment.shown]
     arms = {arm: list(results.values()) for arm, results in arms.items() if results}
-    width, height = 3.2 * len(metrics) + 4.5, 0.45 * len(arms) + 1.6
-    figure = new_figure(width, max(height, 3), layout="constrained")
-    ratios = [3.2] * len(metrics) + [4.5]
-    axes = figure.subplots(1, len(ratios), width_ratios=ratios, squeeze=False)[0]
-    for axis, metric in zip(axes, metrics, strict=False):
+    panels = len(metrics) + 1
+    columns = min(panels, COLUMNS)
+    rows = -(-panels // columns)
+    width, height = 3.2 * (columns - 1) + 4.5, max(0.45 * len(arms) + 1.6, 3)
+    figure = new_figure(width, height * rows, layout="constrained")
+    ratios = [3.2] * (columns - 1) + [4.5 if rows == 1 else 3.2]
+    axes = figure.subplots(rows, columns, width_ratios=ratios, squeeze=False).reshape(-1)
+    for number, (axis, metric) in enumerate(zip(axes, metrics, strict=False)):
         for row, (arm, results) in enumerate(arms.items()):
-            name = experiment.metric_of(arm) if axis is axes[0] else metric
+            name = experiment.metric_of(arm) if number == 0 else metric
             draw_arm(axis, row, [r.number(name) for r in results], COLOURS[row % len(COLOURS)])
-        axis.set_yticks(range(len(arms)), list(arms) if axis is axes[0] else [""] * len(arms))
+        names = list(arms) if number % columns == 0 else [""] * len(arms)
+        axis.set_yticks(range(len(arms)), names)
         axis.set_ylim(len(arms) - 0.5, -0.5)
         axis.set_title(metric.replace("_", " "), fontsize=10)
         axis.locator_params(axis="x", nbins=4)
         axis.grid(alpha=0.25, axis="x")
-    draw_curves(axes[-1], experiment.metric, arms)
+    for axis in axes[panels:]:
+        axis.axis("off")
+    draw_curves(axes[len(metrics)], experiment.metric, arms)
     figure.suptitle(experiment.question, fontsize=11)
     save(figure, path)
 
