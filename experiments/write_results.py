@@ -191,10 +191,10 @@ def readme_table(results):
         rows.append([title, *cells])
     head = ["`--projector`", "time", "facts right (F1)", "objects misdescribed", "questions right"]
     clip = results["clip"]
-    minutes = sum(run["seconds"] for run in clip) / len(clip) / 60
+    seconds = sum(run["wall_seconds"] for run in clip) / len(clip)
     mean = {key: sum(run[key] for run in clip) / len(clip) for _, key, _ in CLIP_ROWS}
     text = (
-        f"CLIP, {minutes:.0f} minutes, {seeds_of(clip)}: cosine"
+        f"CLIP, {seconds:.0f} seconds, {seeds_of(clip)}: cosine"
         f" {mean['matched_cosine']:.2f} for a picture and its caption,"
         f" {mean['mismatched_cosine']:.2f} for a false one; zero-shot"
         f" {mean['zero_shot']:.3f} of 64 classes; R@1 of 256 {mean['r_at_1']:.3f}. Then the VLM:"
