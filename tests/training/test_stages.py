@@ -141,7 +141,7 @@ def test_stages_may_be_left_out_and_train_several_patterns():
         (dict(shares="1.5,-1,0.5"), "--shares"),
         (dict(shares="0.5,half,0"), "--shares"),
         (dict(shares="nan,0.5,0.5"), "--shares"),
-        (dict(steps=2), "stage instruct gets none of 2 steps"),
+        (dict(steps=2, shares="0.7,0.05,0.25"), "stage instruct gets none of 2 steps"),
     ],
 )
 def test_stages_that_make_no_sense_are_refused(settings, named):
