@@ -72,6 +72,14 @@ def test_a_device_without_a_number_is_the_current_one(machine, monkeypatch):
     assert chosen == [1]  # set_device refuses a device without a number
 
 
+def test_each_run_says_how_many_threads_there_are(monkeypatch):
+    """Else a script would round otherwise than a cell of ablate.py, which sets them."""
+    said = []
+    monkeypatch.setattr(torch, "set_num_threads", said.append)
+    Distributed("cpu")
+    assert said == [torch.get_num_threads()]
+
+
 def test_each_of_several_processes_has_a_gpu_of_its_own(machine, monkeypatch):
     chosen, joined = [], []
     machine(2, False)

@@ -51,6 +51,9 @@ class Distributed:
     """
 
     def __init__(self, device_name):
+        # MKL rounds in one way where it is told the number of threads, and in another where it is
+        # not. Told in each run, a script and a cell of ablate.py give the same bits.
+        torch.set_num_threads(torch.get_num_threads())
         self.size = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = int(os.environ.get("RANK", "0"))
         self.leaves_in_order = False
