@@ -12,8 +12,8 @@ train() {  # folder, then the command
     test -f "$out/report.json" || python evaluate.py "$out"
 }
 
-# Five projectors and their CLIPs, three seeds: cells, which FINDINGS.md and the reference curves share.
-python ablate.py run projectors --seeds 3
+# Five projectors and their CLIPs, three seeds: cells, run here even if the repository has them.
+python ablate.py run projectors --seeds 3 --cells runs/cells
 python experiments/link_cells.py runs/ablate
 for seed in "" -1 -2; do
     for run in clip vlm-{label,linear,mlp,pixelshuffle,qformer}; do
@@ -25,7 +25,7 @@ train vlm-full train_vlm.py --dataset shapes-full --clip runs/clip-full
 train clip-ko train_clip.py --language ko
 train vlm-ko train_vlm.py --language ko --clip runs/clip-ko
 train clip-both train_clip.py --language both --steps 572
-train vlm-both train_vlm.py --language both --clip runs/clip-both --steps 2600
+train vlm-both train_vlm.py --language both --clip runs/clip-both --steps 2990
 train clip-held train_clip.py --held-out 2
 train vlm-held train_vlm.py --held-out 2 --clip runs/clip-held
 train clip-cooccurrence train_clip.py --dataset shapes-cooccurrence

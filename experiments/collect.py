@@ -51,7 +51,7 @@ def clip(run):
 
 
 def seconds_of(run):
-    """Of its training steps, and of those of the language stage that it took (a run of its own)."""
+    """Of its training steps, and of those of the run whose decoder it took: a language stage."""
     language = ROOT / read(run, "config")["decoder"] / "metrics.json"
     taken = json.loads(language.read_text())["seconds"] if language.exists() else 0
     return read(run, "metrics")["seconds"] + taken

@@ -29,7 +29,10 @@ def main(cells, seeds=3):
             named[f"vlm-{projector}{ending}"] = cell_of("train_vlm", settings, seed, SCRIPTS)
         for name, cell in named.items():
             folder, link = cells / made_here(cell), runs / name
-            if (folder / "metrics.json").exists() and not link.exists():
+            if link.exists() and not link.is_symlink():
+                sys.exit(f"{link} is a run of its own; move it away, for a cell takes its name")
+            if (folder / "metrics.json").exists():
+                link.unlink(missing_ok=True)
                 link.symlink_to(folder.resolve())
                 print(f"{link.relative_to(ROOT)} is {folder}")
 

@@ -2,8 +2,9 @@
 
 FastV, Chen et al., "An image is worth 1/2 tokens after layer 2" (2024): the first two blocks of the
 decoder read all, and those after them only the image tokens that the end of the prompt has looked
-at most. Training shows all of them, so a trained model can be asked both ways. What is dropped is
-hidden here and not left out, so it costs what it did: this shows what is lost, not what is won.
+at most (as in the authors' code; their text takes the mean over all tokens). Training shows all of
+them, so a trained model can be asked both ways. What is dropped is hidden here and not left out,
+which costs more than all do: this shows what is lost, not what is won.
 """
 
 import torch

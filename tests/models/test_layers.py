@@ -237,3 +237,21 @@ def test_weights_start_with_the_spread_of_their_docstring():
     init_weights(embedding)
     assert abs(embedding.weight.std() - 0.5) < 0.01
     init_weights(Head(4, 4, bias=False))  # one without a bias is no error
+
+
+@pytest.mark.parametrize("qk_norm", (False, True))
+@pytest.mark.parametrize("turned", (False, True))
+def test_the_weights_of_attention_are_those_that_it_uses(qk_norm, turned):
+    """The values, weighted by them, are what attention gives: with a mask, a padded row, angles."""
+    torch.manual_seed(0)
+    attention, x = Attention(16, 2, qk_norm=qk_norm), torch.randn(2, 5, 16)
+    mask = torch.ones(5, 5, dtype=torch.bool).tril().repeat(2, 1, 1, 1)
+    mask[1, :, :, 1] = False
+    places = torch.arange(5).expand(2, -1)[..., None].expand(-1, -1, 2)
+    angles = rotary_angles(places, 8) if turned else None
+    weights = attention.weights(x, mask=mask, angles=angles)  # (2, 2, 5, 5)
+    values = attention.key_value(x)[..., 16:].reshape(2, 5, 2, 8).transpose(1, 2)
+    said = attention.out((weights @ values).transpose(1, 2).reshape(2, 5, 16))
+    both = None if angles is None else (angles, angles)
+    assert torch.allclose(said, attention(x, mask=mask, angles=both), atol=1e-5)
+    assert torch.allclose(weights.sum(-1), torch.ones(2, 2, 5)) and not weights[1, :, 2:, 1].any()

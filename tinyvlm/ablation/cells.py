@@ -66,7 +66,7 @@ def cell_of(script, settings, seed, scripts):
         if config.encoder_init == "clip" and not {"clip", "encoder", "init"} & set(settings):
             needs["clip"] = cell_of("train_clip", clip, seed, scripts)
         language = language_stage(config, own)
-        if language and "decoder" not in needs:
+        if language and "decoder" not in needs and "init" not in settings:
             needs["decoder"] = cell_of(script, language, seed, scripts)
             told = ("decoder", "train_language", "warmup_language")  # by the cell that it needs
             own = {name: value for name, value in own.items() if name not in told}
