@@ -155,21 +155,21 @@ def evaluate_transfer(predictor, split, items):
     pictures = split.pictures(items)
     report, _ = evaluate_captions(predictor, pictures)
     result = {name: report[name] for name in KEPT}
+    asked = split.questions(pictures, UNPAIRED)
     for name, blind in (("vqa_unpaired", False), ("vqa_unpaired_blind", True)):
-        result[name] = evaluate_unpaired(predictor, split, pictures, blind)
+        result[name] = evaluate_unpaired(predictor, asked, blind)
     return result
 
 
-def evaluate_unpaired(predictor, split, pictures, blind):
-    """UNPAIRED questions about each picture, as training draws them: a metric.
+def evaluate_unpaired(predictor, asked, blind):
+    """Questions, UNPAIRED about each picture, as training draws them: a metric.
 
     Yes and no are balanced where the scene allows, but no picture stands beside that turns the
     answer round. So a model that sees nothing may guess (blind): where some colours are frequent it
     is more often right than where none is. Compare with one another, not with evaluate_vqa.
     """
-    asked = split.questions(pictures, UNPAIRED)
     rows = [asked.asked[k : k + UNPAIRED] for k in range(0, len(asked.asked), UNPAIRED)]
-    answers = predictor.answer(pictures, rows, blind=blind)
+    answers = predictor.answer(asked.pictures, rows, blind=blind)
     right = metrics.exact_match([a for row in answers for a in row], asked.targets)
     meaning = "the same without picture" if blind else f"{UNPAIRED} questions a picture, unpaired"
     return proportion(right, asked.cluster, meaning)
@@ -213,8 +213,8 @@ def evaluate_language(model, data, items):
     scores["vqa"] = vqa_mean(families, "seeing")
     scores["vqa_blind"] = vqa_mean(families, "blind")
     scores["vqa_paraphrased"] = vqa_mean(families, "paraphrased")
-    guessed = evaluate_unpaired(predictor, split, split.pictures(items), blind=True)
-    scores["vqa_unpaired_blind"] = guessed
+    unpaired = split.questions(split.pictures(items), UNPAIRED)
+    scores["vqa_unpaired_blind"] = evaluate_unpaired(predictor, unpaired, blind=True)
     scores["count_all"] = evaluate_count(predictor, split, items)
     for name, metric in evaluate_premises(predictor, split, items).items():
         scores[f"premise_{name}"] = metric
