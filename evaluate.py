@@ -86,6 +86,7 @@ def main(config):
     [loaded], [(sections, (pixels, lines))] = models, reports
     file = loaded.about["file"]
     name = "report" if file == "last.pt" else f"report-{Path(file).stem}"
+    name += f"-drop-{config.drop}" if config.drop else ""  # beside the run's own
     write_report(folder, name, loaded.about, sections, split=config.split, items=config.items)
     plots.save_image_grid(pixels, lines, folder / f"{name}.png")
     for title, metrics in sections.items():

@@ -24,6 +24,7 @@ from functools import partial
 import numpy as np
 
 from data.batch import IGNORE
+from data.dataset import SPOKEN
 from tinyvlm.decoders import DECODERS
 from tinyvlm.dropping import DROPPING
 from tinyvlm.evaluation import plots
@@ -81,6 +82,9 @@ class Config(TrainConfig):
     train_represent: str = option("projector.*,text.*", "the same for stage represent")
     train_align: str = option("projector.*", "the same for stage align")
     train_instruct: str = option("*", "the same for stage instruct")
+    picture_language: str = option(
+        "", "what pictures are spoken of in, where --language is both", choices=SPOKEN
+    )
     batch_size: int = option(32, "pictures in a step", min=1)
     num_questions: int = option(9, "questions a picture", min=0, max=64, alias="--questions")
     num_blind: int = option(1, "how many of them without the picture", min=0, alias="--blind")
@@ -199,13 +203,10 @@ def build_model(config, encoder, decoder, data):
     try:
         vision = make_encoder(encoder, config.seed)
         decoder = with_seed(lambda: make_decoder(**given), config.seed + 1)
-        projector_kwargs = kwargs_for(
-            make_projector,
-            config,
-            dict(image_tokens="image_tokens"),  # flags that a projector may ask for
-            pooled_dim=vision.pooled_dim,
-            label_token_ids=data.label_token_ids,
-        )
+        projector_kwargs = kwargs_for(  # image_tokens: a flag that a projector may ask for
+            make_projector, config, dict(image_tokens="image_tokens"),
+            pooled_dim=vision.pooled_dim, label_token_ids=data.label_token_ids,
+        )  # fmt: skip
         shape = dict(vision_dim=vision.dim, text_dim=decoder.dim, num_patches=vision.num_tokens)
         projector = with_seed(lambda: make_projector(**shape, **projector_kwargs), config.seed + 2)
         return DROPPING[config.drop](vision, projector, decoder)

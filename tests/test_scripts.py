@@ -267,6 +267,7 @@ def test_what_cannot_be_sampled(kind, options, named, clip_folder, vlm_folder, t
         ("train_vlm.py --blind 9", "--num-blind 9 leaves no question"),
         ("train_vlm.py --questions 0", "--num-blind 1 leaves no question"),
         ("train_vlm.py --projector label --language both", "the words of one language"),
+        ("train_vlm.py --language ko --picture-language ko", "--picture-language"),
         (
             "train_vlm.py --stages represent --shares 1 --batch-size 1",
             "--batch-size 1 has no false captions",

@@ -16,12 +16,15 @@ PLAIN_OF = 2  # one question in so many is put in the plain way, which is the sh
 
 
 class Speakers:
-    """Who talks about the pictures of a batch: each picture draws one of the languages."""
+    """Who talks about the pictures of a batch: each picture draws one of the languages, or all have
+    the one that is given."""
 
-    def __init__(self, grammars, rng):
-        """grammars: {name: Grammar}, which share a vocabulary."""
+    def __init__(self, grammars, rng, language=""):
+        """grammars: {name: Grammar}, which share a vocabulary. language: "" or a name of these."""
         self.grammars = list(grammars.values())
         self.language = rng.randint("language", len(self.grammars))  # (b,)
+        if language:
+            self.language[:] = list(grammars).index(language)
 
     def say(self, render, each=1):
         """render(grammar) -> word ids (b * each, length), of each picture in its language."""

@@ -42,8 +42,8 @@ class Shapes:
     without it; fewer where a row would have more than LONGEST_ROW tokens. detail: what training
     captions say, see caption_phrases. captions: of each picture in a batch for CLIP, at most 4;
     hard_negatives: one more, a false one, see false_captions.swapped_caption.
-    language: of languages.CHOICES; with "both" each picture draws one. ValueError where these do
-    not go together.
+    language: of languages.CHOICES; with "both" each picture draws one, or is spoken of in
+    picture_language, and text alone draws. ValueError where these do not go together.
 
     What a split says and asks is in one language, the first; speaking(language) gives the others.
     """
@@ -62,6 +62,7 @@ class Shapes:
         captions=1,
         hard_negatives=False,
         language="en",
+        picture_language="",
     ):
         self.world = replace(VARIANTS[variant], held_out=held_out)
         self.name, self.seed, self.image_size, self.device = variant, seed, image_size, device
@@ -70,6 +71,9 @@ class Shapes:
         self.grammars = grammars_of(language)
         self.languages = tuple(self.grammars)
         self.language, self.grammar = next(iter(self.grammars.items()))
+        if picture_language not in ("", *self.languages):
+            raise ValueError(f"of pictures in {picture_language!r} nothing is said in {language!r}")
+        self.picture_language = picture_language
         self.tokenizer = Tokenizer(self.grammar.words)
 
     def speaking(self, language):
@@ -140,7 +144,8 @@ class Shapes:
     def caption_batch(self, split, indices):
         """Pictures and captions, and which caption is true of which picture: CaptionBatch."""
         scenes, phrases = self.scenes_and_phrases(split, indices)
-        speakers = Speakers(self.grammars, CounterRNG(self.seed, split, indices))
+        rng = CounterRNG(self.seed, split, indices)
+        speakers = Speakers(self.grammars, rng, self.picture_language)
         each = len(phrases) // len(scenes.objects)
         rendered = speakers.say(lambda grammar: grammar.render_caption(phrases), each)
         tokens = to_tokens(rendered, start=(BOS,))
@@ -198,7 +203,7 @@ class Shapes:
         """
         scenes = sample(self.world, self.seed, split, indices)
         rng = CounterRNG(self.seed, split, indices)
-        speakers = Speakers(self.grammars, rng)
+        speakers = Speakers(self.grammars, rng, self.picture_language if with_pixels else "")
         rows, answers = questions.sample_questions(
             self.world, self.seed, split, indices, scenes.objects,
             questions.TRAIN_FAMILIES, self.num_questions,

@@ -10,7 +10,9 @@ from data.batch import IGNORE, pack, to_tokens
 from data.dataset import DATASETS
 from data.shapes import korean, questions, truth
 from data.shapes.dataset import LONGEST_ROW
+from data.shapes.grammar import words_of
 from data.shapes.languages import CHOICES as LANGUAGES
+from data.shapes.languages import TABLES
 from data.shapes.questions_of_people import language_of
 from data.shapes.scene import sample
 from data.shapes.world import COLOUR, SHAPE, SIZE
@@ -90,6 +92,31 @@ def test_a_caption_says_what_was_asked_for(language):
     assert set(seen) == levels | {(None, "normal")}
     unasked = sum(number for (name, _), number in seen.items() if name is None)
     assert abs(unasked / 400 - 1 / 2 / len(data.languages)) < 0.08
+
+
+def languages_spoken(data, *texts):
+    """The names of the languages that have words in these tokens."""
+    words = {data.tokenizer.name(t) for tokens in texts for t in tokens.unique().tolist()}
+    known = {name: set(words_of(TABLES[name])) for name in ("en", "ko")}
+    only = dict(en=known["en"] - known["ko"], ko=known["ko"] - known["en"])
+    return {name for name in only if words & only[name]}
+
+
+@pytest.mark.parametrize("spoken", TABLES)
+def test_pictures_may_be_spoken_of_in_one_language_where_text_has_both(spoken):
+    data, indices = SHAPES(language="both", picture_language=spoken), np.arange(60)
+    assert languages_spoken(data, data.vqa_batch("train", indices).input_ids) == {spoken}
+    text = data.vqa_batch("train", indices, False)
+    for tokens in (text.input_ids, text.object_tokens):
+        assert languages_spoken(data, tokens) == {"en", "ko"}
+    both = SHAPES(language="both")
+    assert languages_spoken(data, both.vqa_batch("train", indices).input_ids) == {"en", "ko"}
+    captions, in_both = (d.caption_batch("train", indices) for d in (data, both))
+    assert languages_spoken(data, captions.tokens) == {spoken}
+    assert languages_spoken(data, in_both.tokens) == {"en", "ko"}
+    assert torch.equal(captions.pixels, in_both.pixels)
+    with pytest.raises(ValueError, match="in 'ko' nothing is said in 'en'"):
+        SHAPES(language="en", picture_language="ko")
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

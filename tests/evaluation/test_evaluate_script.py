@@ -260,6 +260,9 @@ def test_image_tokens_may_be_dropped_whatever_a_run_did(tmp_path):
             str(tmp_path), torch.device("cpu"), evaluate.Config(drop=asked)
         )
         assert type(loaded.model) is DROPPING[kind] and loaded.about["drop"] == kind
+    evaluate.main(evaluate.Config(str(tmp_path), items=20, families="size", drop="attention"))
+    written = {path.name for path in tmp_path.glob("report*")}  # beside the run's own report
+    assert written == {f"report-drop-attention.{kind}" for kind in ("json", "md", "png")}
     with pytest.raises(UserError, match="after block 2, and there is no more; change the sizes"):
         train_vlm.main(train_vlm.Config(out=str(tmp_path / "shallow"), **settings))
 

@@ -21,6 +21,8 @@ def check_settings(config):
     if config.projector == "label" and config.language not in SPOKEN:
         hint = f"choose --language {' or '.join(SPOKEN)}"
         raise UserError(f"--projector label has the words of one language; {hint}")
+    if config.language in SPOKEN:
+        refuse_unused(config, ["picture_language"], f"with --language {config.language}")
     names = [stage.name for stage in stages_of(config, config.steps)]
     left_out = [f"train_{name}" for name in STAGES if name not in names]
     left_out += ["represent"] * ("represent" not in names)

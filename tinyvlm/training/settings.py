@@ -54,7 +54,8 @@ def open_dataset(config, image_size, device, saved=None):
     """The data set that the flags name. UserError if they do not go together, or if the checkpoint
     `saved` was trained with other words: its weights would fit, and talk nonsense."""
     names = (
-        "language", "held_out", "seed", "captions", "hard_negatives", "num_questions", "num_blind"
+        "language", "picture_language", "held_out", "seed", "captions", "hard_negatives",
+        "num_questions", "num_blind",
     )  # fmt: skip
     settings = {name: getattr(config, name) for name in names if hasattr(config, name)}
     try:
