@@ -12,7 +12,9 @@ from data.shapes.world import PLACE, SHAPE
 from data.tokenizer import FIRST_WORD, PAD
 
 PIECES = 4  # so many tokens at most stand for an object where there is no picture
-PLAIN_OF = 2  # one question in so many is put in the plain way, which is the shortest
+# One question in so many is put in the plain way, which is the shortest. Where there is no picture,
+# what is asked for is learned from these; later the many other ways are what is not known well.
+PLAIN_OF = dict(words=2, pictures=8)
 
 
 class Speakers:
@@ -66,13 +68,16 @@ def draw_phrasing(rng, tag, number=1):
     return rng.randint(f"{tag} phrasing", CHOICES, (number, 4)) * [1, 1, 1, 0]
 
 
-def questions_and_answers(speakers, rows, answers, rng):
-    """Statements (b, q, 10) as questions in some of the words, and answers (b, q): q pieces."""
+def questions_and_answers(speakers, rows, answers, rng, plain_of):
+    """Statements (b, q, 10) as questions in some of the words, and answers (b, q): q pieces.
+
+    plain_of: one in so many is put in the plain way, see PLAIN_OF.
+    """
     b, q, _ = rows.shape
     if q == 0:
         return []
     phrasing = draw_phrasing(rng, "question", q).reshape(b * q, 4)
-    phrasing[rng.randint("plain", PLAIN_OF, (q,)).reshape(-1) == 0] = 0
+    phrasing[rng.randint("plain", plain_of, (q,)).reshape(-1) == 0] = 0
     rows, answers = rows.reshape(b * q, -1), answers.reshape(-1)
     asked = speakers.say(lambda grammar: grammar.render_question(rows, phrasing), each=q)
     answered = speakers.say(lambda grammar: grammar.render_answer(rows, answers), each=q)

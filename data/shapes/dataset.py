@@ -9,6 +9,7 @@ import torch
 from data.batch import CaptionBatch, VLMBatch, pack, to_tokens
 from data.shapes import questions, questions_of_people, truth
 from data.shapes.conversation import (
+    PLAIN_OF,
     Speakers,
     bags_of_words,
     caption,
@@ -208,9 +209,10 @@ class Shapes:
             self.world, self.seed, split, indices, scenes.objects,
             questions.TRAIN_FAMILIES, self.num_questions,
         )  # fmt: skip
+        plain_of = PLAIN_OF["pictures" if with_pixels else "words"]
         segments = [
             caption(speakers, scenes.objects, rng),
-            *questions_and_answers(speakers, rows, answers, rng),
+            *questions_and_answers(speakers, rows, answers, rng, plain_of),
         ]
         packed = pack(segments, blind=range(2, 2 + self.num_blind), longest=LONGEST_ROW)
         pixels = render(self.world, scenes, self.image_size, self.device) if with_pixels else None

@@ -55,7 +55,7 @@ def test_the_labels_decode_to_exactly_the_answers_and_their_ends(language):
             assert len(spoken) == 1
             assert [decode(answered)] == spoken[0].answer_texts(row[None], answer[None])
             checked += 1
-    assert checked > 400
+    assert checked > 380
 
 
 def means(grammar, question, row):
@@ -119,6 +119,19 @@ def test_pictures_may_be_spoken_of_in_one_language_where_text_has_both(spoken):
         SHAPES(language="en", picture_language="ko")
 
 
+@pytest.mark.parametrize("with_pixels, share", ((False, 1 / 2), (True, 1 / 8)))
+def test_of_pictures_fewer_questions_are_put_plainly(with_pixels, share):
+    data, is_plain = SHAPES(image_size=28), []
+    batch = data.vqa_batch("train", np.arange(150), with_pixels)
+    for i in range(150):
+        asked = [data.tokenizer.decode(prompt) for prompt, _ in segments_of(batch, i).values()][1:]
+        rows = np.stack([data.grammar.parser.parse(text, question=True) for text in asked])
+        plain = data.grammar.texts(data.grammar.render_question(rows))
+        is_plain += [text == other for text, other in zip(asked, plain, strict=True)]
+    # A drawn way is seldom the plain one; of a row that is too long the longest way is left out.
+    assert abs(np.mean(is_plain) - share) < 0.05
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_as_many_questions_are_asked_as_fit_into_a_row(language):
     data, indices = SHAPES(language=language), np.arange(200)
@@ -155,7 +168,7 @@ def test_positions_count_from_the_start_of_each_segment():
     batch = SHAPES().vqa_batch("train", np.arange(20))
     for segment_ids, position_ids in zip(batch.segment_ids, batch.position_ids, strict=True):
         numbers = segment_ids[segment_ids > 0].unique_consecutive().tolist()
-        assert numbers == sorted(numbers) and len(numbers) >= 8 and set(numbers) <= {*range(1, 11)}
+        assert numbers == sorted(numbers) and len(numbers) >= 7 and set(numbers) <= {*range(1, 11)}
         for segment in numbers:
             positions = position_ids[segment_ids == segment].tolist()
             assert positions == list(range(len(positions)))
