@@ -8,24 +8,25 @@ from helpers import ROOT
 
 import ablate
 from tinyvlm.ablation import report
+from tinyvlm.ablation.cells import cell_of
 from tinyvlm.ablation.findings import answer_of
-from tinyvlm.ablation.results import load_results
+from tinyvlm.ablation.results import load_results, made_here
 from tinyvlm.training import files
 
 pytestmark = pytest.mark.quick
 
 
-def generator():
-    """experiments/write_results.py as a module."""
-    path = ROOT / "experiments" / "write_results.py"
-    spec = importlib.util.spec_from_file_location("write_results", path)
+def script(name):
+    """A script of experiments/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "experiments" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
 def test_the_numbers_are_those_that_were_measured():
-    pages, results = generator(), json.loads((ROOT / "experiments" / "results.json").read_text())
+    pages = script("write_results")
+    results = json.loads((ROOT / "experiments" / "results.json").read_text())
     assert pages.results_page(results) == (ROOT / "RESULTS.md").read_text()
     readme = (ROOT / "README.md").read_text()
     assert pages.MARKS[0] + pages.readme_table(results) + pages.MARKS[1] in readme
@@ -50,3 +51,22 @@ def test_the_findings_are_made_of_the_cells_to_the_byte():
     verdicts = report.claims_list(answers)
     first, last = report.MARKS
     assert first + verdicts + last in (ROOT / "README.md").read_text()
+
+
+def test_the_runs_of_results_are_the_cells_of_an_experiment(tmp_path, monkeypatch):
+    links, cells, runs = script("link_cells"), tmp_path / "cells", tmp_path / "runs"
+    monkeypatch.setattr(links, "ROOT", tmp_path)
+    finished = {
+        name: cells / made_here(cell_of(name, {}, 1, ablate.SCRIPTS)) for name in ablate.SCRIPTS
+    }
+    for folder in finished.values():  # the default CLIP and VLM of seed 1
+        folder.mkdir(parents=True)
+        (folder / "metrics.json").touch()
+    for _ in range(2):
+        links.main(cells)
+        assert {path.name: path.resolve() for path in runs.iterdir()} == {
+            "clip-1": finished["train_clip"], "vlm-qformer-1": finished["train_vlm"],
+        }  # fmt: skip
+    (runs / "vlm-mlp-2").mkdir()
+    with pytest.raises(SystemExit, match="vlm-mlp-2 is a run of its own; move it away"):
+        links.main(cells)

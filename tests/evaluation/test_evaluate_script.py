@@ -1,5 +1,6 @@
 """evaluate.py as its users meet it: reports, comparisons, and one line where it cannot be done."""
 
+import importlib
 import json
 import shutil
 
@@ -99,6 +100,38 @@ def test_what_a_clip_is_asked(reports):
     before, after = sections["where binding is lost"].values()
     assert before.value == sections["SugarCrepe"]["swap_attribute"].value and after.items == 20
     assert set(sections[evaluate.LABELS]) == {"encoder"}
+
+
+def test_the_pages_of_results_are_collected_from_reports(
+    reports, clip_folder, vlm_folder, tmp_path, monkeypatch
+):
+    """A section that is renamed would show after hours of experiments/all.sh alone."""
+    monkeypatch.syspath_prepend(str(ROOT / "experiments"))
+    collect, pages = (importlib.import_module(name) for name in ("collect", "write_results"))
+    results = json.loads((ROOT / "experiments" / "results.json").read_text())
+    monkeypatch.setattr(collect, "ROOT", tmp_path)
+    monkeypatch.setattr(collect, "PATH", tmp_path / "results.json")
+    for name in ("clip", "clip-1", "clip-full", "vlm-qformer", "vlm-qformer-1", "vlm-cooccurrence"):
+        kind = name.split("-")[0]
+        source = dict(clip=clip_folder, vlm=vlm_folder)[kind]
+        shutil.copytree(source, tmp_path / "runs" / name)
+        shutil.copy(reports[kind][1] / "report.json", tmp_path / "runs" / name)
+    collect.PATH.write_text(json.dumps(results))
+    collect.main()
+    found = json.loads(collect.PATH.read_text())
+    assert found["vlm"]["mlp"] == results["vlm"]["mlp"]  # which was not run
+    assert len(found["clip"]) == len(found["vlm"]["qformer"]) == 2
+    sections = json.loads((reports["vlm"][1] / "report.json").read_text())["sections"]
+    numbers = found["vlm"]["qformer"][1]
+    assert numbers["seconds"] == json.loads((vlm_folder / "metrics.json").read_text())["seconds"]
+    answers = sections["answers"]
+    assert numbers["relation"] == answers["relation"]["value"]
+    assert numbers["fact_f1_high"] == sections["captions (test)"]["fact_f1"]["high"] > 0
+    assert found["presence"]["shapes"] == found["presence"]["shapes-cooccurrence"]
+    page = pages.results_page(found)
+    shown = f"{answers['mean of families']['value']:.3f}"
+    assert f"{shown} ({shown} to {shown})" in page  # two seeds
+    assert set(found) == set(results) and found["setting"] == results["setting"]
 
 
 def test_the_screen_says_the_tables_and_the_speed(vlm_folder, tmp_path, monkeypatch):
