@@ -5,6 +5,7 @@ is written out; tests compare with cases worked by hand and with scipy's values.
 """
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -46,6 +47,7 @@ def incomplete_beta(x, a, b, terms=400):
     return math.exp(a * math.log(x) + b * math.log1p(-x) - log_beta) / a / fraction
 
 
+@lru_cache  # a few are asked for again and again, at 15 ms each
 def t_quantile(p, df):
     """The t below which Student's t lies with probability p, by bisection."""
     low, high = -1e4, 1e4
