@@ -207,7 +207,7 @@ class Shapes:
         speakers = Speakers(self.grammars, rng, self.picture_language if with_pixels else "")
         rows, answers = questions.sample_questions(
             self.world, self.seed, split, indices, scenes.objects,
-            questions.TRAIN_FAMILIES, self.num_questions,
+            questions.TRAIN_FAMILIES, self.num_questions, teaches=True,
         )  # fmt: skip
         plain_of = PLAIN_OF["pictures" if with_pixels else "words"]
         segments = [

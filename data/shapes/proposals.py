@@ -26,19 +26,20 @@ NAMED = np.array([(0, 1, 0), (0, 0, 1), (0, 1, 1), (0, 1, 1), (1, 1, 0), (1, 0, 
 
 
 def propose_questions(
-    kind, objects, randint, single=False, everything=False, premise=2, compares_mixed=True
-):
+    kind, objects, randint, single=False, everything=False, premise=2, compares_mixed=True,
+    compares_nothing=False,
+):  # fmt: skip
     """Random statements about objects (n, m, 4), each of the kind that `kind` (n,) says: (n, 10).
 
     `randint(tag, sides)` gives one random integer for each row. The others are a bool for each row,
     or one for all. `single`: where a count is asked, name the colour or the shape alone, so that
     the words of the question tell nothing about its answer. `everything`: count all things.
-    compares_mixed: a comparison may begin with something that no object is. premise (an integer for
-    each row, or one for all): 0 and 1 presuppose what may not be there, or not alone.
+    compares_mixed: a comparison may begin with something that no object is. compares_nothing: it is
+    of any two things, there or not. premise (an integer for each row, or one for all): 0 and 1
+    presuppose what may not be there, or not alone.
     """
     i, j = draw_two_objects(objects, randint)
-    sides = {"size": 2, "colour": 8, "shape": 8, "place": 9}
-    anything = np.stack([randint(tag, number) for tag, number in sides.items()], 1) + 1
+    anything = draw_anything(randint)
     mixed = mix_attributes(i, j, anything, randint)
     names_mixed = np.isin(kind, (EXISTENCE, COUNT)) | (np.asarray(premise) < 2)
     names_mixed |= (kind == COMPARE) & compares_mixed
@@ -51,8 +52,16 @@ def propose_questions(
     rows[:, A][:, :PLACE] = np.where(names_mixed[:, None], mixed, i)[:, :PLACE] * mask_a
     complete_relations(rows, j[:, :PLACE] * mask_b, premise, randint)
     complete_comparisons(rows, j[:, :PLACE] * mask_a, anything[:, :PLACE] * mask_a, randint)
+    if np.any(compares_nothing):
+        compare_anything(rows, compares_nothing, mask_a, randint)
     complete_contents(rows, i[:, PLACE], anything[:, PLACE], randint)
     return rows
+
+
+def draw_anything(randint, prefix=""):
+    """Objects such as may be nowhere: (n, 4)."""
+    sides = {"size": 2, "colour": 8, "shape": 8, "place": 9}
+    return np.stack([randint(prefix + tag, number) for tag, number in sides.items()], 1) + 1
 
 
 def draw_two_objects(objects, randint):
@@ -105,6 +114,14 @@ def complete_comparisons(rows, noun_b, anything, randint):
     mask = rows[:, KIND] == COMPARE
     noun_b = np.where((randint("other", 3) > 0)[:, None], noun_b, anything)
     rows[mask, B.start : B.start + PLACE] = noun_b[mask]
+
+
+def compare_anything(rows, compares_nothing, mask, randint):
+    """Where compares_nothing (n,) a comparison names any two things, there or not; in place."""
+    chosen = (rows[:, KIND] == COMPARE) & compares_nothing
+    for noun, prefix in ((A, "one "), (B, "another ")):
+        named = draw_anything(randint, prefix)[:, :PLACE] * mask
+        rows[chosen, noun.start : noun.start + PLACE] = named[chosen]
 
 
 def complete_contents(rows, place, any_place, randint):

@@ -20,12 +20,16 @@ TRAIN_FAMILIES = KINDS + (
 TRIES = 12  # proposals for each question; the one that fits best is asked
 
 
-def sample_questions(world, seed, split, indices, objects, families, number):
+def sample_questions(world, seed, split, indices, objects, families, number, teaches=False):
     """`number` questions about each picture: statements (b, number, 10) and answers (b, number).
 
     The families take turns. A target answer (yes or no; how many; two of seven times that there is
     no such thing, or several) is drawn before the question, so that answers are as balanced as the
     scene allows; where no try fits, the question becomes "is there a COLOUR object ?".
+
+    teaches: for training, in which nothing may go without saying. Where there are two of something
+    the one of something else is counted, too, or the answer were always the most that there is of
+    anything; and things of which there is none are compared with each other.
     """
     b, rng = len(objects), CounterRNG(seed, split, indices)
     kind = draw_kinds(rng, families, number)  # (b * number * TRIES,)
@@ -33,6 +37,10 @@ def sample_questions(world, seed, split, indices, objects, families, number):
     premise = rng.randint("premise", 7, (number,)).reshape(-1)
     single = rng.randint("single", 4, (number,)).reshape(-1) > 0
     everything = rng.randint("everything", 16, (number,)).reshape(-1) == 0
+    draw = rng.randint("wish", 4, (number,)).reshape(-1)
+    least = rng.randint("how many", 8, (number,)).reshape(-1) if teaches else 3 * (draw > 0)
+    compares_nothing = rng.randint("compares nothing", 4, (number,)).reshape(-1) == 0
+    compares_nothing = np.repeat(compares_nothing & teaches & (draw % 2 == 1), TRIES)
 
     def randint(tag, sides):
         return rng.randint_flat("about " + tag, sides, number * TRIES)
@@ -41,14 +49,17 @@ def sample_questions(world, seed, split, indices, objects, families, number):
         kind, scene, randint, single=np.repeat(single, TRIES),
         everything=np.repeat(everything, TRIES), premise=np.repeat(premise, TRIES),
         compares_mixed=randint("compares what is there", 3) == 0,
+        compares_nothing=compares_nothing,
     )  # fmt: skip
     answers = answer(rows, scene)
     valid = is_valid(rows, world) & (answers != truth.UNDECIDED)
-    draw = rng.randint("wish", 4, (number,)).reshape(-1)
     # How well each proposal fits: 0 is no question at all.
-    hits = is_target_answer(kind, answers, valid, draw, premise)
+    hits = is_target_answer(kind, answers, valid, draw, premise, least)
     as_presupposed = (answers >= truth.NONE) == np.repeat(premise < 2, TRIES)
-    fit = (valid * (1 + as_presupposed + 2 * hits + takes_counting(rows, scene))).reshape(-1, TRIES)
+    is_fine = np.where(
+        compares_nothing, 3 * has_nothing_to_compare(rows, scene), takes_counting(rows, scene)
+    )
+    fit = (valid * (1 + as_presupposed + 2 * hits + is_fine)).reshape(-1, TRIES)
     choice = np.arange(b * number) * TRIES + fit.argmax(1)
     rows, answers = rows[choice], answers[choice]
     ask_for_existence(rows, answers, fit.max(1) == 0, np.repeat(objects, number, 0), draw)
@@ -62,17 +73,18 @@ def draw_kinds(rng, families, number):
     return np.repeat(kinds[turn % len(kinds)].reshape(-1), TRIES)
 
 
-def is_target_answer(kind, answers, valid, draw, premise):
+def is_target_answer(kind, answers, valid, draw, premise, least):
     """Which tries (n * TRIES,) have the answer that their question (n,) aims at.
 
-    Yes or no; zero or one; but where two or more can be counted, that in three of four cases, for
-    it is rare. Where something is presupposed and premise (n,) is 0 or 1: that there is none, that
-    there are several. Otherwise any answer.
+    Yes or no; zero or one; but where two or more can be counted, that in most cases, for it is
+    rare: zero if `least` (n,) is 0, one if it is 1 or 2, else the most there is. Where something is
+    presupposed and premise (n,) is 0 or 1: that there is none, that there are several. Otherwise
+    any answer.
     """
-    draw, premise = np.repeat(draw, TRIES), np.repeat(premise, TRIES)
+    draw, premise, least = (np.repeat(part, TRIES) for part in (draw, premise, least))
     most = np.repeat((answers * valid).reshape(-1, TRIES).max(1), TRIES)
-    aims_at_most = (kind == truth.COUNT) & (most > 2) & (draw > 0)
-    target_answer = np.where(aims_at_most, most, draw % 2 + 1)
+    of_many = np.select([least == 0, least < 3], [1, 2], most)  # a number is n + 1
+    target_answer = np.where((kind == truth.COUNT) & (most > 2), of_many, draw % 2 + 1)
     is_denied = np.isin(kind, truth.PRESUPPOSING) & (premise < 2)
     target_answer = np.where(is_denied, truth.NONE + premise, target_answer)
     by_kind = np.isin(kind, (truth.EXISTENCE, truth.COUNT, truth.RELATION, truth.COMPARE))
@@ -85,6 +97,12 @@ def takes_counting(rows, objects):
     a, b = (truth.matches(rows[:, noun], objects).sum(1) for noun in (A, B))
     both_there = (rows[:, KIND] == truth.COMPARE) & (a > 0) & (b > 0)
     return both_there * (1 + ((a > 1) | (b > 1)))
+
+
+def has_nothing_to_compare(rows, objects):
+    """Which comparisons (n,) are of two things neither of which is there."""
+    there = [truth.matches(rows[:, noun], objects).any(1) for noun in (A, B)]
+    return (rows[:, KIND] == truth.COMPARE) & ~there[0] & ~there[1]
 
 
 def ask_for_existence(rows, answers, lost, objects, draw):

@@ -40,7 +40,7 @@ def test_the_labels_decode_to_exactly_the_answers_and_their_ends(language):
     batch, decode = data.vqa_batch("train", indices), data.tokenizer.decode
     objects = sample(data.world, 0, "train", indices).objects
     rows, answers = questions.sample_questions(
-        data.world, 0, "train", indices, objects, questions.TRAIN_FAMILIES, 9
+        data.world, 0, "train", indices, objects, questions.TRAIN_FAMILIES, 9, teaches=True
     )
     checked = 0
     for i in range(50):
