@@ -29,7 +29,8 @@ def sample_questions(world, seed, split, indices, objects, families, number, tea
 
     teaches: for training, in which nothing may go without saying. Where there are two of something
     the one of something else is counted, too, or the answer were always the most that there is of
-    anything; and things of which there is none are compared with each other.
+    anything; things of which there is none are compared with each other; and what is there twice is
+    presupposed by two of its attributes, too.
     """
     b, rng = len(objects), CounterRNG(seed, split, indices)
     kind = draw_kinds(rng, families, number)  # (b * number * TRIES,)
@@ -45,8 +46,11 @@ def sample_questions(world, seed, split, indices, objects, families, number, tea
     def randint(tag, sides):
         return rng.randint_flat("about " + tag, sides, number * TRIES)
 
+    single = np.repeat(single, TRIES)
+    if teaches:
+        single = np.where(np.isin(kind, truth.PRESUPPOSING), randint("single of these", 2), single)
     rows = propose_questions(
-        kind, scene, randint, single=np.repeat(single, TRIES),
+        kind, scene, randint, single=single,
         everything=np.repeat(everything, TRIES), premise=np.repeat(premise, TRIES),
         compares_mixed=randint("compares what is there", 3) == 0,
         compares_nothing=compares_nothing,
@@ -59,6 +63,9 @@ def sample_questions(world, seed, split, indices, objects, families, number, tea
     is_fine = np.where(
         compares_nothing, 3 * has_nothing_to_compare(rows, scene), takes_counting(rows, scene)
     )
+    if teaches:  # two things alike in two ways are rare: they are asked about in half of the cases
+        is_several = (answers == truth.SEVERAL) & ((rows[:, A] > 0).sum(1) > 1)
+        is_fine = is_fine + (is_several & np.repeat(draw > 1, TRIES))
     fit = (valid * (1 + as_presupposed + 2 * hits + is_fine)).reshape(-1, TRIES)
     choice = np.arange(b * number) * TRIES + fit.argmax(1)
     rows, answers = rows[choice], answers[choice]

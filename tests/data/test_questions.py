@@ -114,7 +114,7 @@ def test_no_answer_is_rare(answers_of, kind):
 def test_one_question_in_eight_is_about_what_is_not_there_or_not_alone(answers_of):
     answers = np.concatenate([answers for _, answers in answers_of.values()])
     assert len(answers) == 36000
-    assert 0.10 < (answers >= NONE).mean() < 0.15
+    assert 0.10 < (answers >= NONE).mean() < 0.16
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -125,6 +125,13 @@ def test_what_presupposes_a_thing_is_denied_either_way(answers_of, kind):
         assert min(shares) > 0.08 and max(shares) < 0.25
     else:
         assert shares == [0, 0]
+
+
+@pytest.mark.parametrize("kind", ["colour", "shape", "relation", "place"])
+def test_several_are_presupposed_by_one_and_by_two_attributes(answers_of, kind):
+    rows, answers = answers_of[kind]
+    names_two = (rows[answers == SEVERAL][:, A] > 0).sum(1) > 1
+    assert 0.2 < names_two.mean() < 0.8
 
 
 def test_every_kind_is_asked(answers_of):
