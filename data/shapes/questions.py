@@ -15,7 +15,7 @@ from data.shapes.world import COLOUR
 FAMILIES = KINDS[:7]  # what VQA accuracy is about; places are asked for in training only
 # What training asks in turn: most often what is the slowest to learn.
 TRAIN_FAMILIES = KINDS + (
-    "count", "relation", "existence", "compare", "relation", "count", "relation", "compare"
+    "count", "relation", "existence", "count", "relation", "count", "relation", "compare"
 )  # fmt: skip
 TRIES = 12  # proposals for each question; the one that fits best is asked
 
@@ -48,7 +48,9 @@ def sample_questions(world, seed, split, indices, objects, families, number, tea
 
     single = np.repeat(single, TRIES)
     if teaches:
-        single = np.where(np.isin(kind, truth.PRESUPPOSING), randint("single of these", 2), single)
+        single = np.where(
+            np.isin(kind, truth.PRESUPPOSING), randint("single of these", 2) > 0, single
+        )
     rows = propose_questions(
         kind, scene, randint, single=single,
         everything=np.repeat(everything, TRIES), premise=np.repeat(premise, TRIES),
@@ -84,13 +86,13 @@ def is_target_answer(kind, answers, valid, draw, premise, least):
     """Which tries (n * TRIES,) have the answer that their question (n,) aims at.
 
     Yes or no; zero or one; but where two or more can be counted, that in most cases, for it is
-    rare: zero if `least` (n,) is 0, one if it is 1 or 2, else the most there is. Where something is
+    rare: zero if `least` (n,) is 0, one if it is 1, else the most there is. Where something is
     presupposed and premise (n,) is 0 or 1: that there is none, that there are several. Otherwise
     any answer.
     """
     draw, premise, least = (np.repeat(part, TRIES) for part in (draw, premise, least))
     most = np.repeat((answers * valid).reshape(-1, TRIES).max(1), TRIES)
-    of_many = np.select([least == 0, least < 3], [1, 2], most)  # a number is n + 1
+    of_many = np.select([least == 0, least == 1], [1, 2], most)  # a number is n + 1
     target_answer = np.where((kind == truth.COUNT) & (most > 2), of_many, draw % 2 + 1)
     is_denied = np.isin(kind, truth.PRESUPPOSING) & (premise < 2)
     target_answer = np.where(is_denied, truth.NONE + premise, target_answer)
