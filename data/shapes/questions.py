@@ -62,9 +62,7 @@ def sample_questions(world, seed, split, indices, objects, families, number, tea
     # How well each proposal fits: 0 is no question at all.
     hits = is_target_answer(kind, answers, valid, draw, premise, least)
     as_presupposed = (answers >= truth.NONE) == np.repeat(premise < 2, TRIES)
-    is_fine = np.where(
-        compares_nothing, 3 * has_nothing_to_compare(rows, scene), takes_counting(rows, scene)
-    )
+    is_fine = suits_comparison(rows, scene, compares_nothing)
     if teaches:  # two things alike in two ways are rare: they are asked about in half of the cases
         is_several = (answers == truth.SEVERAL) & ((rows[:, A] > 0).sum(1) > 1)
         is_fine = is_fine + (is_several & np.repeat(draw > 1, TRIES))
@@ -100,18 +98,14 @@ def is_target_answer(kind, answers, valid, draw, premise, least):
     return np.where(is_denied | by_kind, answers == target_answer, answers < truth.NONE)
 
 
-def takes_counting(rows, objects):
-    """How much counting comparisons (n,) take: 1 where both things are there (elsewhere a glance is
-    enough), 2 where there are also two or more of one; 0 for all other questions."""
+def suits_comparison(rows, objects, compares_nothing):
+    """How well comparisons (n,) suit: 1 where both things are there (elsewhere a glance is enough),
+    2 where there are also two or more of one; where compares_nothing (n,), 3 where neither is.
+    0 for all other questions."""
     a, b = (truth.matches(rows[:, noun], objects).sum(1) for noun in (A, B))
-    both_there = (rows[:, KIND] == truth.COMPARE) & (a > 0) & (b > 0)
-    return both_there * (1 + ((a > 1) | (b > 1)))
-
-
-def has_nothing_to_compare(rows, objects):
-    """Which comparisons (n,) are of two things neither of which is there."""
-    there = [truth.matches(rows[:, noun], objects).any(1) for noun in (A, B)]
-    return (rows[:, KIND] == truth.COMPARE) & ~there[0] & ~there[1]
+    takes_counting = ((a > 0) & (b > 0)) * (1 + ((a > 1) | (b > 1)))
+    suits = np.where(compares_nothing, 3 * ((a == 0) & (b == 0)), takes_counting)
+    return suits * (rows[:, KIND] == truth.COMPARE)
 
 
 def ask_for_existence(rows, answers, lost, objects, draw):
