@@ -124,6 +124,16 @@ class GPT(Decoder):
         return None  # its words have their positions already
 
 
+@torch.no_grad()
+def begin_alike(decoder, other):
+    """What both have begins in `decoder` as in `other`, in place: two of one seed differ in nothing
+    but what they are."""
+    weights = other.state_dict()
+    for name, weight in decoder.state_dict().items():
+        if name in weights and weights[name].shape == weight.shape:
+            weight.copy_(weights[name])
+
+
 class GPTSquaredReLU(GPT):
     """GPT whose MLPs have a squared ReLU in the place of the GELU; So et al., "Primer" (2021)."""
 
@@ -145,6 +155,7 @@ class Llama(Decoder):
     block_parts = dict(norm=nn.RMSNorm, mlp=SwiGLU, bias=False)
 
     def __init__(self, *, vocab_size, dim=128, depth=4, heads=4):
+        gpt = GPT(vocab_size=vocab_size, dim=dim, depth=depth, heads=heads)
         super().__init__(vocab_size, dim)
         self.blocks = self.make_blocks(depth, heads)
         self.head_width = dim // heads
@@ -153,6 +164,7 @@ class Llama(Decoder):
             raise ValueError(f"{what} are no multiple of 4, which rotary positions need")
         self.norm, self.lm_head = nn.RMSNorm(dim), Head(dim, vocab_size, bias=False)
         self.apply(init_weights)
+        begin_alike(self, gpt)
 
     def embed(self, tokens, positions, previous):
         """(b, t) each -> (b, t, d). Where a word stands is told by the angles alone."""

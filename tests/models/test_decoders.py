@@ -130,6 +130,18 @@ def test_sizes_that_do_not_go_together_are_refused(name):
 # ---------------------------------------------------------------- arms
 
 
+@pytest.mark.parametrize("name", DECODERS)
+def test_arms_of_one_seed_begin_alike(name):
+    """Words, attention and head, whatever the blocks' MLPs and norms are."""
+    gpt, decoder = small("gpt").state_dict(), small(name).state_dict()
+    common = [key for key in decoder if key in gpt and decoder[key].shape == gpt[key].shape]
+    assert {"tok_embed.weight", "lm_head.weight", "blocks.1.attention.query.weight"} <= {*common}
+    assert all(torch.equal(gpt[key], decoder[key]) for key in common)
+    swiglu, relu = small("llama").state_dict(), small("llama-relu2").state_dict()
+    assert not torch.equal(swiglu["blocks.0.mlp.up.weight"], swiglu["blocks.1.mlp.up.weight"])
+    assert torch.equal(relu["blocks.1.mlp.up.weight"], gpt["blocks.1.mlp.up.weight"])
+
+
 def test_rotary_positions_are_relative():
     decoder = small("llama").eval()
     x, positions = embedded(decoder)
