@@ -4,6 +4,8 @@ A target answer is drawn first, then a question that has it is looked for. (Test
 about both pictures of a minimal pair: minimal_pairs.py.)
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from data.shapes import truth
@@ -33,44 +35,62 @@ def sample_questions(world, seed, split, indices, objects, families, number, tea
     presupposed by two of its attributes, too.
     """
     b, rng = len(objects), CounterRNG(seed, split, indices)
-    kind = draw_kinds(rng, families, number)  # (b * number * TRIES,)
+    wish = draw_wishes(rng, families, number, teaches)
     scene = np.repeat(objects, number * TRIES, 0)
-    premise = rng.randint("premise", 7, (number,)).reshape(-1)
-    single = rng.randint("single", 4, (number,)).reshape(-1) > 0
-    everything = rng.randint("everything", 16, (number,)).reshape(-1) == 0
-    draw = rng.randint("wish", 4, (number,)).reshape(-1)
-    least = rng.randint("how many", 8, (number,)).reshape(-1) if teaches else 3 * (draw > 0)
-    compares_nothing = rng.randint("compares nothing", 4, (number,)).reshape(-1) == 0
-    compares_nothing = np.repeat(compares_nothing & teaches & (draw % 2 == 1), TRIES)
 
     def randint(tag, sides):
         return rng.randint_flat("about " + tag, sides, number * TRIES)
 
-    single = np.repeat(single, TRIES)
+    single = wish.single
     if teaches:
-        single = np.where(
-            np.isin(kind, truth.PRESUPPOSING), randint("single of these", 2) > 0, single
-        )
+        is_presupposing = np.isin(wish.kind, truth.PRESUPPOSING)
+        single = np.where(is_presupposing, randint("single of these", 2) > 0, single)
     rows = propose_questions(
-        kind, scene, randint, single=single,
-        everything=np.repeat(everything, TRIES), premise=np.repeat(premise, TRIES),
+        wish.kind, scene, randint, single=single, everything=wish.everything, premise=wish.premise,
         compares_mixed=randint("compares what is there", 3) == 0,
-        compares_nothing=compares_nothing,
+        compares_nothing=wish.compares_nothing,
     )  # fmt: skip
     answers = answer(rows, scene)
     valid = is_valid(rows, world) & (answers != truth.UNDECIDED)
-    # How well each proposal fits: 0 is no question at all.
-    hits = is_target_answer(kind, answers, valid, draw, premise, least)
-    as_presupposed = (answers >= truth.NONE) == np.repeat(premise < 2, TRIES)
-    is_fine = suits_comparison(rows, scene, compares_nothing)
-    if teaches:  # two things alike in two ways are rare: they are asked about in half of the cases
-        is_several = (answers == truth.SEVERAL) & ((rows[:, A] > 0).sum(1) > 1)
-        is_fine = is_fine + (is_several & np.repeat(draw > 1, TRIES))
-    fit = (valid * (1 + as_presupposed + 2 * hits + is_fine)).reshape(-1, TRIES)
+    fit = (valid * how_well_it_fits(wish, rows, answers, valid, scene)).reshape(-1, TRIES)
     choice = np.arange(b * number) * TRIES + fit.argmax(1)
     rows, answers = rows[choice], answers[choice]
-    ask_for_existence(rows, answers, fit.max(1) == 0, np.repeat(objects, number, 0), draw)
+    is_lost = fit.max(1) == 0
+    ask_for_existence(rows, answers, is_lost, np.repeat(objects, number, 0), wish.draw[choice])
     return rows.reshape(b, number, truth.WIDTH), answers.reshape(b, number)
+
+
+class Wishes(NamedTuple):
+    """What is drawn for each question before it is looked for, repeated for its tries: each (n,)
+    with n = b * number * TRIES."""
+
+    kind: np.ndarray  # of KINDS
+    draw: np.ndarray  # 0 .. 3: yes or no; zero or one
+    least: np.ndarray  # zero if 0, one if 1, else the most there is, where two can be counted
+    premise: np.ndarray  # 0 .. 6: there is none, there are several, else as presupposed
+    single: np.ndarray  # bool: a count names the colour or the shape alone
+    everything: np.ndarray  # bool: all things are counted
+    compares_nothing: np.ndarray  # bool: two things of which there is none
+    is_several: np.ndarray  # bool: what is there twice has two attributes
+
+
+def draw_wishes(rng, families, number, teaches):
+    """The wishes of `number` questions about each picture, see sample_questions."""
+
+    def once(tag, sides):
+        return np.repeat(rng.randint(tag, sides, (number,)).reshape(-1), TRIES)
+
+    draw = once("wish", 4)
+    return Wishes(
+        kind=draw_kinds(rng, families, number),
+        draw=draw,
+        least=once("how many", 8) if teaches else 3 * (draw > 0),
+        premise=once("premise", 7),
+        single=once("single", 4) > 0,
+        everything=once("everything", 16) == 0,
+        compares_nothing=(once("compares nothing", 4) == 0) & (draw % 2 == 1) & teaches,
+        is_several=(draw > 1) & teaches,
+    )
 
 
 def draw_kinds(rng, families, number):
@@ -80,22 +100,33 @@ def draw_kinds(rng, families, number):
     return np.repeat(kinds[turn % len(kinds)].reshape(-1), TRIES)
 
 
-def is_target_answer(kind, answers, valid, draw, premise, least):
-    """Which tries (n * TRIES,) have the answer that their question (n,) aims at.
+def how_well_it_fits(wish, rows, answers, valid, scene):
+    """How well each try, statements (n, 10) with answers (n,) about scenes (n, m, 4), is what its
+    question wished for: (n,), 1 or more. The answer counts most."""
+    hits = is_target_answer(wish, answers, valid)
+    as_presupposed = (answers >= truth.NONE) == (wish.premise < 2)
+    # Two things alike in two ways are rare: they are asked about in half of the cases.
+    is_rare = (answers == truth.SEVERAL) & ((rows[:, A] > 0).sum(1) > 1) & wish.is_several
+    suits = suits_comparison(rows, scene, wish.compares_nothing)
+    return 1 + as_presupposed + 2 * hits + suits + is_rare
+
+
+def is_target_answer(wish, answers, valid):
+    """Which tries (n,) have the answer that their question aims at.
 
     Yes or no; zero or one; but where two or more can be counted, that in most cases, for it is
-    rare: zero if `least` (n,) is 0, one if it is 1, else the most there is. Where something is
-    presupposed and premise (n,) is 0 or 1: that there is none, that there are several. Otherwise
-    any answer.
+    rare. Where something is presupposed and wish.premise is 0 or 1: that there is none, that there
+    are several. Otherwise any answer.
     """
-    draw, premise, least = (np.repeat(part, TRIES) for part in (draw, premise, least))
     most = np.repeat((answers * valid).reshape(-1, TRIES).max(1), TRIES)
-    of_many = np.select([least == 0, least == 1], [1, 2], most)  # a number is n + 1
-    target_answer = np.where((kind == truth.COUNT) & (most > 2), of_many, draw % 2 + 1)
-    is_denied = np.isin(kind, truth.PRESUPPOSING) & (premise < 2)
-    target_answer = np.where(is_denied, truth.NONE + premise, target_answer)
-    by_kind = np.isin(kind, (truth.EXISTENCE, truth.COUNT, truth.RELATION, truth.COMPARE))
-    return np.where(is_denied | by_kind, answers == target_answer, answers < truth.NONE)
+    of_many = np.select([wish.least == 0, wish.least == 1], [1, 2], most)  # a number is n + 1
+    counts_many = (wish.kind == truth.COUNT) & (most > 2)
+    target_answer = np.where(counts_many, of_many, wish.draw % 2 + 1)
+    is_denied = np.isin(wish.kind, truth.PRESUPPOSING) & (wish.premise < 2)
+    target_answer = np.where(is_denied, truth.NONE + wish.premise, target_answer)
+    by_kind = (truth.EXISTENCE, truth.COUNT, truth.RELATION, truth.COMPARE)
+    has_target = is_denied | np.isin(wish.kind, by_kind)
+    return np.where(has_target, answers == target_answer, answers < truth.NONE)
 
 
 def suits_comparison(rows, objects, compares_nothing):
