@@ -269,6 +269,10 @@ def test_what_cannot_be_sampled(kind, options, named, clip_folder, vlm_folder, t
         ("train_vlm.py --projector label --language both", "the words of one language"),
         ("train_vlm.py --language ko --picture-language ko", "--picture-language"),
         (
+            "train_vlm.py --language both --picture-language ko --stages language --shares 1",
+            "--picture-language has no effect with --stages language",
+        ),
+        (
             "train_vlm.py --stages represent --shares 1 --batch-size 1",
             "--batch-size 1 has no false captions",
         ),

@@ -23,10 +23,12 @@ def check_settings(config):
         raise UserError(f"--projector label has the words of one language; {hint}")
     if config.language in SPOKEN:
         refuse_unused(config, ["picture_language"], f"with --language {config.language}")
-    names = [stage.name for stage in stages_of(config, config.steps)]
+    stages = stages_of(config, config.steps)
+    names = [stage.name for stage in stages]
     left_out = [f"train_{name}" for name in STAGES if name not in names]
     left_out += ["represent"] * ("represent" not in names)
     left_out += ["warmup_language"] * ("language" not in names)
+    left_out += ["picture_language"] * all(stage.text_only for stage in stages)
     refuse_unused(config, left_out, f"with --stages {config.stages}")
     if "represent" in names:
         check_represent(config)
