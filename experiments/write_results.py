@@ -6,10 +6,15 @@ A test compares both with the JSON, so that they say what was measured.
 """
 
 import json
+import sys
 import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tinyvlm.ablation.report import over_seeds, table  # noqa: E402
+
 FAMILIES = ("existence", "count", "colour", "shape", "size", "relation", "compare")
 CHANCE = dict(
     existence=0.5, count=0.25, colour=0.125, shape=0.125, size=0.5, relation=0.5, compare=0.5
@@ -64,15 +69,9 @@ PROJECTORS = dict(
 # ---------------------------------------------------------------- pieces of text
 
 
-def over_seeds(runs, key, digits=3):
-    """One number, or the mean of several seeds and its range."""
-    values = [run[key] for run in runs if key in run]
-    if not values:  # not measured
-        return ""
-    shown = f"{sum(values) / len(values):.{digits}f}"
-    if len(values) == 1:
-        return shown
-    return f"{shown} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+def scores(runs, key, digits=3):
+    """One number, or the mean of several seeds and its range; "" where it was not measured."""
+    return over_seeds([run[key] for run in runs if key in run], digits)
 
 
 def seeds_of(runs):
@@ -81,11 +80,6 @@ def seeds_of(runs):
 
 def with_interval(value, low, high):
     return f"{value:.3f} [{low:.3f}, {high:.3f}]"
-
-
-def table(head, rows):
-    lines = [f"| {' | '.join(head)} |", f"| {' | '.join(['---'] * len(head))} |"]
-    return lines + [f"| {' | '.join(row)} |" for row in rows] + [""]
 
 
 def prose(text):
@@ -124,11 +118,10 @@ def results_page(results):
 
 def clip_table(results):
     clip, full = results["clip"], [results["clip_full"]]
-    seconds = [over_seeds(runs, "wall_seconds", 0) + " s" for runs in (clip, full)]
+    seconds = [scores(runs, "wall_seconds", 0) + " s" for runs in (clip, full)]
     rows = [["time in all", seconds[0], "100 s", seconds[1]]]
     rows += [
-        [name, over_seeds(clip, key), target, over_seeds(full, key)]
-        for name, key, target in CLIP_ROWS
+        [name, scores(clip, key), target, scores(full, key)] for name, key, target in CLIP_ROWS
     ]
     seeds = seeds_of(clip) + (": mean (lowest to highest)" if len(clip) > 1 else "")
     return table(["`python train_clip.py`", seeds, "target", "`--dataset shapes-full`"], rows)
@@ -140,7 +133,7 @@ def vlm_table(columns):
     chance = f"{sum(CHANCE.values()) / len(CHANCE):.3f}"
 
     def row(name, key, no_picture="", by_chance="", digits=3, unit=""):
-        cells = [over_seeds(runs, key, digits) + unit for runs in columns.values()]
+        cells = [scores(runs, key, digits) + unit for runs in columns.values()]
         return [name, *cells, no_picture, by_chance]
 
     rows = [
