@@ -22,7 +22,7 @@ import train_clip
 import train_vlm
 from experiments.catalogue import EXPERIMENTS
 from tinyvlm.ablation.cells import cell_of
-from tinyvlm.ablation.experiment import OWN, check_metric, own_question
+from tinyvlm.ablation.experiment import LATE, OWN, check_metric, own_question
 from tinyvlm.ablation.findings import answer_of, arms_of, complete_seeds
 from tinyvlm.ablation.planning import kind_of_cell, shard_of, times_here, what_can_be_seen
 from tinyvlm.ablation.plots import draw
@@ -114,13 +114,17 @@ def cells_of(experiments, config, results):
     """The cells of seeds that are not complete (with --renew of all): {key: (cell, name)}.
 
     Seed by seed, so that an answer comes early and gets better; a shard has whole seeds, so that
-    one machine makes all that is compared.
+    one machine makes all that is compared. Seeds that older code has made are enough as long as no
+    further one is wanted: else today's makes all of them, for only one maker's are compared.
     """
     wanted = {}
     for experiment in experiments:
-        done = set() if config.renew else complete_seeds(arms_of(experiment, SCRIPTS, results))
-        for seed in seeds_of(experiment, config)[slice(*shard_of(config.shard))]:
-            for arm in experiment.arms if seed not in done else ():
+        seeds = seeds_of(experiment, config)
+        done = complete_seeds(arms_of(experiment, SCRIPTS, results))
+        if done >= set(seeds) and not config.renew:
+            continue
+        for seed in seeds[slice(*shard_of(config.shard))]:
+            for arm in experiment.arms:
                 cell = cell_of(experiment.script, experiment.settings(arm), seed, SCRIPTS)
                 wanted.setdefault(cell.key, (cell, f"{experiment.name}: {arm}, seed {seed}"))
     return wanted
@@ -185,7 +189,7 @@ def run(experiments, config):
     check_metric(experiments[0], results)
     wanted = cells_of(experiments, config, results)
     for experiment in experiments:
-        register(experiment, config)
+        register(experiment, results, config)
     if config.jobs > 1:
         return run_on_gpus(config)
     names = {key: name for key, (_, name) in wanted.items()}
@@ -208,12 +212,14 @@ def run_on_gpus(config):
     return "a process failed; what the others finished is kept" if any(ended) else ""
 
 
-def register(experiment, config):
-    """Write down what the experiment is, before its first cell runs."""
+def register(experiment, results, config):
+    """Write down what the experiment is, before its first cell runs; LATE, if cells that it shares
+    with others have run before."""
     path = make_folder(config.cells) / REGISTERED
-    known = read_json(path)
+    known, arms = read_json(path), arms_of(experiment, SCRIPTS, results)
+    late = LATE if any(arms.values()) else ""
     if experiment.name not in known and experiment in EXPERIMENTS:
-        write_json(path, known | {experiment.name: experiment.registration})
+        write_json(path, known | {experiment.name: late + experiment.registration})
 
 
 def report(experiments, config):

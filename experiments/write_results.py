@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tinyvlm.ablation.report import over_seeds, table  # noqa: E402
+from tinyvlm.ablation.tables import over_seeds, table  # noqa: E402
 
 FAMILIES = ("existence", "count", "colour", "shape", "size", "relation", "compare")
 CHANCE = dict(

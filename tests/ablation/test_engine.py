@@ -10,7 +10,7 @@ import train_clip
 import train_vlm
 from tinyvlm.ablation import planning, report, results, runner, same_code
 from tinyvlm.ablation.cells import cell_of
-from tinyvlm.ablation.experiment import Claim, Experiment, From, spelled
+from tinyvlm.ablation.experiment import LATE, Claim, Experiment, From, spelled
 from tinyvlm.ablation.findings import answer_of, arms_of, complete_seeds, findings_of
 from tinyvlm.ablation.report import page
 from tinyvlm.evaluation.items import save_items
@@ -274,7 +274,7 @@ def test_what_different_code_or_machines_made_is_not_paired(scripts, tmp_path, m
 
 
 def test_a_seed_is_finished_by_one_maker(scripts, tmp_path, monkeypatch):
-    """Who adds an arm with newer code runs again what it is compared with, and only that."""
+    """Who adds an arm or a seed with newer code runs again what is compared with it."""
     monkeypatch.setattr(ablate, "SCRIPTS", scripts)
     run(CONNECTOR, scripts, tmp_path, seeds=2)
     other_code(monkeypatch)
@@ -286,13 +286,27 @@ def test_a_seed_is_finished_by_one_maker(scripts, tmp_path, monkeypatch):
         cells = ablate.cells_of([experiment], dataclasses.replace(config, **settings), found)
         return [name.removeprefix("connector: ") for _, name in cells.values()]
 
-    assert wanted({}) == ["linear, seed 2", "mlp, seed 2"]
-    assert wanted({}, shard="0/2") == ["linear, seed 2", "mlp, seed 2"] and not wanted(
-        {}, shard="1/2"
-    )
     three = [f"{arm}, seed {seed}" for seed in range(3) for arm in ("linear", "mlp", "new")]
+    old = [name for name in three if "new" not in name]
+    assert wanted({}, seeds=2) == []  # older code has made them all
+    assert wanted({}) == wanted({}, renew=True) == old
     assert wanted(dict(new=dict(projector="label"))) == three
-    assert wanted({}, renew=True) == [name for name in three if "new" not in name]
+    assert wanted({}, shard="0/2") == [name for name in old if "seed 1" not in name]
+    assert wanted({}, shard="1/2") == [name for name in old if "seed 1" in name]
+
+
+def test_seeds_of_several_makers_are_not_pooled(scripts, tmp_path, monkeypatch):
+    """Two seeds of older code and one of today's are two, not three; the third is left out."""
+    run(CONNECTOR, scripts, tmp_path, seeds=2)
+    other_code(monkeypatch)
+    engine = make_runner(scripts, tmp_path)
+    engine.run(cells(CONNECTOR, 3)[4:], {}, "vqa")
+    arms = arms_in(CONNECTOR, tmp_path)
+    [finding] = findings_of(CONNECTOR, arms)
+    assert finding.seeds == [0, 1] and finding.left_out == [2] and complete_seeds(arms) == {0, 1}
+    engine.run(cells(CONNECTOR, 2), {}, "vqa")
+    [finding] = findings_of(CONNECTOR, arms_in(CONNECTOR, tmp_path))
+    assert finding.seeds == [0, 1, 2] and finding.left_out == []
 
 
 def test_code_that_gives_the_same_numbers_is_the_same(scripts, tmp_path, monkeypatch):
@@ -354,13 +368,29 @@ def test_the_page_is_the_same_to_the_byte_and_says_what_changed(scripts, tmp_pat
     one, other = (page_of([CONNECTOR], tmp_path, registered) for _ in range(2))
     assert one == other and "REPRODUCED" in one and "mlp > linear" in one
     assert "0.810 (0.800 to 0.820)" in one  # linear, over three seeds
-    assert "Changed since" not in one
+    assert "Changed since" not in one and "Registered before its first cell ran" in one
+    late = page_of([CONNECTOR], tmp_path, {"connector": LATE + CONNECTOR.registration})
+    assert "Registered when cells that it shares with others had run" in late
     later = dataclasses.replace(CONNECTOR, smallest=0.05)
     assert "Changed since" in page_of([later], tmp_path, registered)
     assert dataclasses.replace(CONNECTOR, seeds=9).registration == CONNECTOR.registration
     assert "more than the" not in one
     fewer = dataclasses.replace(CONNECTOR, seeds=2)
     assert "more than the 2 seeds planned" in page_of([fewer], tmp_path, registered)
+
+
+def test_who_registers_when_cells_have_run_is_registered_late(scripts, tmp_path, monkeypatch):
+    later = dataclasses.replace(CONNECTOR, name="later")
+    monkeypatch.setattr(ablate, "SCRIPTS", scripts)
+    monkeypatch.setattr(ablate, "EXPERIMENTS", [CONNECTOR, later])
+    config = ablate.Config(cells=str(tmp_path / "cells"))
+    ablate.register(CONNECTOR, {}, config)
+    run(CONNECTOR, scripts, tmp_path)
+    found = results.load_results(tmp_path / "cells")
+    ablate.register(CONNECTOR, found, config)  # it is registered, and stays so
+    ablate.register(later, found, config)
+    hashes = dict(connector=CONNECTOR.registration, later=LATE + later.registration)
+    assert read_json(tmp_path / "cells" / ablate.REGISTERED) == hashes
 
 
 def test_the_noise_floor_stands_beside_each_experiment(scripts, tmp_path):
@@ -412,9 +442,9 @@ def test_the_readme_lists_what_is_decided_and_names_what_is_open(scripts, tmp_pa
     found = results.load_results(tmp_path / "cells")
     listed = report.claims_list([answer_of(both, REAL, found), answer_of(more, REAL, found)])
     reproduced, reversed_, still_open = listed.replace("\n  ", " ").splitlines()
-    start = "- **REPRODUCED** connector `mlp > linear` (+10.0); more `mlp > 0.1` (+"
-    assert reproduced.startswith(start) and ", `mlp > 0.2` (+" in reproduced
-    assert reversed_ == "- **REVERSED** more `linear > mlp` (-10.0)."
+    start = "- **REPRODUCED** connector (`vqa`) `mlp > linear` (+10.0); more (`vqa`) `mlp > 0.1` (+"
+    assert reproduced.startswith(start) and reproduced.endswith(" and 1 more.")
+    assert reversed_ == "- **REVERSED** more (`vqa`) `linear > mlp` (-10.0)."
     assert still_open == "- **INCONCLUSIVE** connector 1."
     assert report.claims_list([]) == "\n"
 

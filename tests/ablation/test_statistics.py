@@ -70,11 +70,11 @@ def test_equivalence_is_the_worse_of_two_one_sided_tests():
 
 
 def test_holm_by_hand():
-    """0.01 x 3, 0.03 x 2, 0.04 x 1, none below the one before it; one that is unknown stays so."""
+    """0.01 x 3, 0.03 x 2, 0.04 x 1, none below the one before it; one that is unknown counts."""
     assert statistics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert statistics.holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
     found = statistics.holm([0.02, NAN, 0.01])
-    assert found[0] == pytest.approx(0.02) and found[2] == pytest.approx(0.02)
+    assert found[0] == pytest.approx(0.04) and found[2] == pytest.approx(0.03)
     assert math.isnan(found[1])
 
 
@@ -103,8 +103,30 @@ def test_planning():
     assert statistics.detectable(0.01, 1) == math.inf
     n = statistics.seeds_needed(0.01, 0.01)
     assert statistics.detectable(0.01, n) <= 0.01 < statistics.detectable(0.01, n - 1)
-    assert statistics.seeds_needed(0.0, 0.01) == 2
+    assert statistics.seeds_needed(0.0, 0.01) == statistics.MIN_SEEDS
     assert statistics.seeds_needed(1.0, 1e-6) == statistics.MAX_SEEDS
+
+
+def test_planning_knows_how_many_claims_there_are_and_of_which_kind():
+    """Of five claims Holm asks the first for 0.01: t .995 of 2 degrees. Arms that are the same are
+    shown to be by two tests at once, of which each has to succeed in nine of ten cases."""
+    wanted = (9.924843200918294 + 1.0606601717798212) / math.sqrt(3)
+    assert statistics.detectable(0.01, 3, claims=5) == pytest.approx(0.01 * wanted, rel=1e-6)
+    wanted = (2.919985580353726 + 1.8856180831641267) / math.sqrt(3)  # t .95, t .9
+    assert statistics.equivalence_shown(0.01, 3) == pytest.approx(0.01 * wanted, rel=1e-6)
+    one, five = (statistics.seeds_needed(0.02, 0.01, claims=claims) for claims in (1, 5))
+    assert one < five
+    assert statistics.seeds_needed(0.02, 0.01, "=") != one
+
+
+def test_a_difference_has_to_be_larger_than_the_margin_where_equality_is_claimed():
+    """Differences 1, 2, 3: their mean is 2, t = (2 - margin) sqrt(3) on either side."""
+    t = math.sqrt(3)
+    above = 0.5 - t / (2 * math.sqrt(2 + t * t))
+    assert statistics.paired_p([1.0, 2.0, 3.0], 1.0) == pytest.approx(2 * above)
+    assert statistics.paired_p([-1.0, -2.0, -3.0], 1.0) == pytest.approx(2 * above)
+    assert statistics.paired_p([1.0, 2.0, 3.0], 2.0) == 1.0
+    assert statistics.paired_p([0.1, -0.1, 0.0], 1.0) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -120,7 +142,9 @@ def test_planning():
         (">", 0.02, 0.2, 0.6, 0.01, "INCONCLUSIVE"),
         ("=", 0.002, 0.3, 0.01, 0.004, "REPRODUCED"),
         ("=", 0.002, 0.3, 0.01, 0.02, "INCONCLUSIVE"),
-        ("=", 0.03, 0.01, 0.9, 0.02, "REVERSED"),
+        ("=", 0.03, 0.01, 0.9, 0.015, "REVERSED"),
+        ("=", 0.03, 0.01, 0.9, 0.02, "INCONCLUSIVE"),  # it may be 0.01, which is of no interest
+        ("=", -0.03, 0.01, 0.9, 0.015, "REVERSED"),
         ("=", 0.01, 0.2, 0.4, 0.01, "INCONCLUSIVE"),
         (">", NAN, NAN, NAN, NAN, "INCONCLUSIVE"),
     ],

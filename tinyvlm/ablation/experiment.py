@@ -85,6 +85,7 @@ class Experiment:
 
 
 OPEN = ("seeds", "shown")  # what may change later
+LATE = "~"  # stands before the hash of what was registered when some of its cells had run
 
 
 def spelled(settings):

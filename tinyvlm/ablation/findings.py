@@ -17,9 +17,10 @@ MOST_SEEDS = 32  # of which finished cells are looked for
 class Finding:
     """One claim and what became of it. Differences are those of shares: 0.01 is a point.
 
-    interval: Student's t over seeds. both: the bootstrap over seeds and scenes. left_out: seeds
-    whose two cells are there, but of different makers. needed: so many seeds would show even the
-    smallest difference of interest.
+    seeds: those of one maker, see Result.maker. interval: Student's t over seeds. both: the
+    bootstrap over seeds and scenes. left_out: seeds whose two cells are there, but of different
+    makers, or of another one than the other seeds'. needed: so many seeds would decide, even if the
+    difference is the smallest of interest.
     """
 
     claim: object
@@ -58,7 +59,7 @@ def arms_of(experiment, scripts, results):
 
 
 def best_maker(results_of_arms):
-    """Who made most arms; of several the latest. results_of_arms: [[Result]]."""
+    """Who made most arms (or seeds); of several the latest. results_of_arms: [[Result]]."""
     arms, latest = Counter(), {}
     for those in results_of_arms:
         arms.update({result.maker for result in those})
@@ -68,9 +69,17 @@ def best_maker(results_of_arms):
 
 
 def complete_seeds(arms):
-    """Seeds of which all arms are there, of one maker."""
-    seeds = set.intersection(*(set(results) for results in arms.values()))
-    return {s for s in seeds if len({results[s].maker for results in arms.values()}) == 1}
+    """Seeds of which all arms are there, all of one maker; see of_one_maker."""
+    return of_one_maker(list(arms.values()))
+
+
+def of_one_maker(arms):
+    """The seeds of which all arms are there, made by one maker: by the one with most such seeds, of
+    several the latest. arms: [{seed: Result}]."""
+    seeds = set.intersection(*map(set, arms))
+    alike = {s for s in seeds if len({results[s].maker for results in arms}) == 1}
+    best = best_maker([[arms[0][s]] for s in alike])
+    return {s for s in alike if arms[0][s].maker == best}
 
 
 @dataclass(frozen=True)
@@ -100,7 +109,7 @@ def findings_of(experiment, arms):
     raw = [compare(claim, arms, experiment) for claim in experiment.claims]
     corrected = [statistics.holm([found[p] for found in raw]) for p in ("p", "p_equivalent")]
     return [
-        judge(found | dict(p=p, p_equivalent=p_equivalent), experiment.smallest)
+        judge(found | dict(p=p, p_equivalent=p_equivalent), experiment)
         for found, p, p_equivalent in zip(raw, *corrected, strict=True)
     ]
 
@@ -109,8 +118,7 @@ def compare(claim, arms, experiment):
     """The paired differences of a claim's two arms: a dict of Finding's fields, but its verdict."""
     one = arms[claim.first]
     other = arms.get(claim.second, one)  # against a number, a seed needs but one cell
-    both = sorted(set(one) & set(other))
-    seeds = [seed for seed in both if one[seed].maker == other[seed].maker]
+    both, seeds = sorted(set(one) & set(other)), sorted(of_one_maker([one, other]))
     found = dict(claim=claim, seeds=seeds, left_out=[seed for seed in both if seed not in seeds])
     nothing = (math.nan, math.nan)
     if not seeds:
@@ -123,28 +131,29 @@ def compare(claim, arms, experiment):
     if not isinstance(claim.second, str):
         pairs = [(metric, constant(metric, claim.second)) for metric, _ in pairs]
     differences = np.array([first.value - second.value for first, second in pairs])
+    margin = experiment.smallest if claim.relation == "=" else 0.0
     return found | dict(
         difference=float(differences.mean()),
         deviation=float(differences.std(ddof=1)) if len(seeds) > 1 else math.nan,
         interval=statistics.paired_interval(differences),
         both=statistics.bootstrap_interval(pairs),
-        p=statistics.paired_p(differences),
+        p=statistics.paired_p(differences, margin),
         p_equivalent=statistics.tost_p(differences, experiment.smallest),
     )
 
 
-def judge(found, smallest):
+def judge(found, experiment):
     """A Finding from what compare gives, with corrected p's."""
-    seeds = len(found["seeds"])
+    seeds, relation, smallest = len(found["seeds"]), found["claim"].relation, experiment.smallest
     verdict = statistics.verdict(
-        found["claim"].relation, found["difference"], found["p"], found["p_equivalent"],
-        found["both"], smallest,
-    )  # fmt: skip
+        relation, found["difference"], found["p"], found["p_equivalent"], found["both"], smallest
+    )
     if seeds < statistics.MIN_SEEDS:
         verdict = "INCONCLUSIVE"
     needed = None
     if verdict == "INCONCLUSIVE" and not math.isnan(found["deviation"]):
-        planned = statistics.seeds_needed(found["deviation"], smallest)
+        claims = len(experiment.claims)
+        planned = statistics.seeds_needed(found["deviation"], smallest, relation, claims)
         needed = max(planned, statistics.MIN_SEEDS, seeds + 1)
     return Finding(**found, verdict=verdict, needed=needed)
 

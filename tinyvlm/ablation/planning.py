@@ -16,12 +16,21 @@ def what_can_be_seen(experiment, arms, seeds):
         return "nothing is claimed"
     scatter = [f.deviation for f in findings_of(experiment, arms) if not math.isnan(f.deviation)]
     deviation, source = (max(scatter), "those that are there") if scatter else (0.01, "one point")
-    points = 100 * statistics.detectable(deviation, seeds)
-    needed = statistics.seeds_needed(deviation, experiment.smallest)
+    claims = len(experiment.claims)
+    needed = statistics.seeds_needed(deviation, experiment.smallest, claims=claims)
+    show = f"{number_of_seeds(needed)} show {100 * experiment.smallest:g}"
+    if seeds < statistics.MIN_SEEDS:
+        return f"{seeds} seeds decide nothing; if they scatter like {source}, {show} points"
+    points = 100 * statistics.detectable(deviation, seeds, claims)
     return (
         f"{seeds} seeds show differences of {points:.1f} points of {experiment.metric}, if they"
-        f" scatter like {source}; {needed} show {100 * experiment.smallest:g}"
+        f" scatter like {source}; {show}"
     )
+
+
+def number_of_seeds(needed):
+    """In words, what statistics.seeds_needed says."""
+    return f"{needed}" if needed < statistics.MAX_SEEDS else f"{needed} or more"
 
 
 def kind_of(script, settings, needs):
@@ -57,6 +66,6 @@ def shard_of(text):
     if not text:
         return 0, None, 1
     part, _, parts = text.partition("/")
-    if not (part.isdigit() and parts.isdigit() and int(part) < int(parts)):
+    if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
         raise UserError(f"--shard is {text!r}; give i/n such as 0/4, where i is less than n")
     return int(part), None, int(parts)

@@ -5,7 +5,9 @@ import textwrap
 
 import numpy as np
 
-from tinyvlm.ablation.experiment import FAMILIES, OWN, spelled
+from tinyvlm.ablation.experiment import FAMILIES, LATE, OWN, spelled
+from tinyvlm.ablation.planning import number_of_seeds
+from tinyvlm.ablation.tables import interval, median, number, outcome, over_seeds, points, table
 from tinyvlm.training.files import write_atomically
 
 PICTURES = "findings"  # folder of the pictures, beside the page
@@ -27,18 +29,20 @@ align and 286 of instruct. So numbers are lower than those of RESULTS.md.
 
 Arms of a seed share data, order and initial weights, so differences are paired, within one version
 of the code on one machine. `t`: 95 % interval of the mean difference over seeds (Student); `seeds
-and scenes`: bootstrap over both; `p`: Holm's, over the claims of an experiment; `p (equal)`: two
-one-sided tests that the difference is smaller than the smallest of interest, corrected, too.
-REPRODUCED, REVERSED: a difference in the claimed, in the opposite direction (it may be smaller than
-the smallest of interest); NULL: a difference too small to be of interest; INCONCLUSIVE: more seeds
-are needed. All but the last pass both p and the bootstrap. What is claimed is claimed of arms as
-they are here; where a source does otherwise, its line says so.
+and scenes`: bootstrap over both; `p`: that there is a difference (where "=" is claimed: one larger
+than the smallest of interest), Holm's over the claims of an experiment; `p (equal)`: two one-sided
+tests that the difference is smaller than the smallest of interest, corrected, too. REPRODUCED,
+REVERSED: a difference in the claimed, in the opposite direction (it may be smaller than the
+smallest of interest), or arms that are equal, or not, where "=" is claimed; NULL: a difference too
+small to be of interest; INCONCLUSIVE: more seeds are needed. All but the last pass both p and the
+bootstrap. What is claimed is claimed of arms as they are here; where a source does otherwise, its
+line says so.
 
-`vqa`: the mean of seven families of questions, asked in minimal pairs; `vqa_blind`: without the
-picture, `vqa_unpaired_blind`: of questions that no twin stands beside; `fact_f1`: of captions;
-`r_at_1`: retrieval among 256, both ways, `r_at_1_of_2048` among so many; `zero_shot`: of 64
-classes, `zero_shot_held_out`: of pictures of a pair of colour and shape that training never had, or
-(known) of one that it had; `group_attributes`: Winoground's group score on exchanged colours and
+`vqa`: the mean of seven families of questions, asked in minimal pairs (chance: 0.357); `vqa_blind`:
+without the picture, `vqa_unpaired_blind`: of questions that no twin stands beside; `fact_f1`: of
+captions; `r_at_1`: retrieval among 256, both ways, `r_at_1_of_2048` among so many; `zero_shot`: of
+64 classes, `zero_shot_held_out`: of pictures of a pair of colour and shape that training never had,
+or (known) of one that it had; `group_attributes`: Winoground's group score on exchanged colours and
 sizes; `pair_accuracy`: own caption against that of the picture's edited twin; `modality_gap`: from
 the mean of the pictures' vectors to that of the captions'; `misdescribed_i`: of the objects in a
 caption, those not there as described, `chair_i`: those whose shape is not there. In the pictures
@@ -96,16 +100,19 @@ def twins_of(answers):
 
 
 def claims_list(answers):
-    """README's list: the claims by verdict, with differences in points; of open ones how many."""
+    """README's list: the claims by verdict, of an experiment one with its difference in points and
+    how many more, of open ones how many."""
     lines = []
     for verdict in VERDICTS:
         listed = []
         for answer in begun(answers):
             own = [f for f in answer.findings if f.seeds and f.verdict == verdict]
-            said = ", ".join(f"`{f.claim}` ({points(f.difference)})" for f in own)
-            if own:
-                said = str(len(own)) if verdict == "INCONCLUSIVE" else said
-                listed.append(f"{answer.experiment.name} {said}")
+            if own and verdict == "INCONCLUSIVE":
+                listed.append(f"{answer.experiment.name} {len(own)}")
+            elif own:
+                about = f"{answer.experiment.name} (`{answer.experiment.metric}`)"
+                more = f" and {len(own) - 1} more" if len(own) > 1 else ""
+                listed.append(f"{about} `{own[0].claim}` ({points(own[0].difference)}){more}")
         text = f"- **{verdict}** {'; '.join(listed)}."
         lines += textwrap.wrap(text, 110, subsequent_indent="  ") if listed else []
     return "\n".join(lines) + "\n"
@@ -133,10 +140,19 @@ def section(answer, registered, twins):
     experiment, arms, findings = answer.experiment, answer.arms, answer.findings
     lines = [f"## {experiment.name}", "", experiment.question, ""]
     lines += [*textwrap.wrap(f"Claimed: {experiment.source or 'nothing'}", 100), ""]
-    lines += [*arms_table(experiment, arms), *(claims_table(findings) if findings else [])]
-    lines += [f"- {note}" for note in notes(experiment, arms, findings, registered)]
-    lines += [f"- {note}" for note in noise_notes(experiment.metric, twins)]
+    shown = {arm: of_the_claims(arm, results, findings) for arm, results in arms.items()}
+    lines += [*arms_table(experiment, shown), *(claims_table(findings) if findings else [])]
+    lines += [f"- {note}" for note in notes(experiment, shown, findings, registered)]
+    lines += [f"- {note}" for note in noise_notes(experiment, shown, twins)]
     return "\n".join([*lines, ""])
+
+
+def of_the_claims(arm, results, findings):
+    """The results {seed: Result} of an arm that its claims were judged by, so that the means of two
+    arms differ by what is said of them; all, if there are no such claims."""
+    own = [f for f in findings if f.seeds and arm in (f.claim.first, f.claim.second)]
+    seeds = {seed for finding in own for seed in finding.seeds}
+    return {seed: result for seed, result in results.items() if seed in seeds or not own}
 
 
 def arms_table(experiment, arms):
@@ -173,6 +189,8 @@ def notes(experiment, arms, findings, registered):
         yield "Not registered before it ran."
     elif registered == experiment.registration:
         yield f"Registered before its first cell ran: `{registered}`."
+    elif registered == LATE + experiment.registration:
+        yield f"Registered when cells that it shares with others had run: `{registered[1:]}`."
     else:
         yield f"**Changed since its first cell ran**: `{registered}`, `{experiment.registration}`."
     results = [result for by_seed in arms.values() for result in by_seed.values()]
@@ -189,61 +207,27 @@ def notes(experiment, arms, findings, registered):
                 " because of what the first ones showed, p is too low."
             )
         if finding.needed:
+            about = f"about {number_of_seeds(finding.needed)} seeds would decide"
             size = f"a difference of {100 * experiment.smallest:g}"
-            yield f"{finding.claim}: about {finding.needed} seeds would show even {size}."
+            if finding.claim.relation == "=":
+                size = f"being equal within {100 * experiment.smallest:g}"
+            yield f"{finding.claim}: {about}, were it {size}."
     if experiment.name != OWN:
         yield f"`python ablate.py run {experiment.name} --seeds {experiment.seeds}`"
 
 
-def noise_notes(metric, twins):
-    """How far two runs are apart that differ in rounding alone."""
+def noise_notes(experiment, arms, twins):
+    """How far two runs of the same recipe and maker are apart that differ in rounding alone."""
+    metric, recipe = experiment.metric, experiment.common.get("recipe")
+    makers = {result.maker for by_seed in arms.values() for result in by_seed.values()}
     apart = [
-        abs(one.number(metric) - arms["another"][seed].number(metric))
-        for arms in twins
-        for seed, one in arms["one"].items()
-        if seed in arms["another"] and one.maker == arms["another"][seed].maker
+        abs(one.number(metric) - noise["another"][seed].number(metric))
+        for noise in twins
+        for seed, one in noise["one"].items()
+        if seed in noise["another"] and {one.maker, noise["another"][seed].maker} <= makers
+        if one.content["config"].get("recipe") == recipe
     ]
     apart = [difference for difference in apart if not math.isnan(difference)]
     if apart:
         moved = f"{100 * np.mean(apart):.1f} points (mean of {len(apart)} seeds)"
         yield f"Rounding alone, by another number of threads, moves `{metric}` by {moved}."
-
-
-# ---------------------------------------------------------------- pieces of text
-
-
-def outcome(finding):
-    return finding.verdict if finding.seeds else "not run"
-
-
-def points(share):
-    return "" if math.isnan(share) else f"{100 * share:+.1f}"
-
-
-def interval(bounds):
-    return "" if math.isnan(bounds[0]) else f"{100 * bounds[0]:+.1f} to {100 * bounds[1]:+.1f}"
-
-
-def number(p):
-    return "" if math.isnan(p) else f"{p:.3f}" if p >= 0.001 else "< 0.001"
-
-
-def over_seeds(values, digits=3):
-    """Their mean, and their range where there are several; of those that are there."""
-    values = [value for value in values if not math.isnan(value)]
-    if not values:
-        return ""
-    mean = f"{np.mean(values):.{digits}f}"
-    if len(values) == 1:
-        return mean
-    return f"{mean} ({min(values):.{digits}f} to {max(values):.{digits}f})"
-
-
-def median(seconds):
-    """Of some runs, one of which may have paused; "" if there are none."""
-    return f"{np.median(seconds):.0f}" if seconds else ""
-
-
-def table(head, rows):
-    lines = [f"| {' | '.join(head)} |", f"| {' | '.join(['---'] * len(head))} |"]
-    return lines + [f"| {' | '.join(row)} |" for row in rows] + [""]

@@ -87,10 +87,12 @@ def one_sided_p(differences, bound):
     return 1 - t_cdf(distance / error, df)
 
 
-def paired_p(differences):
-    """Two-sided p of a paired t-test: could the true mean be 0?"""
-    p = one_sided_p(differences, 0.0)
-    return 2 * min(p, 1 - p)
+def paired_p(differences, margin=0.0):
+    """Two-sided p of a paired t-test: could the true mean be 0, or lie between -margin and margin?
+    (A minimum-effect test, Murphy and Myors (1999).)"""
+    differences = np.asarray(differences)
+    p = min(one_sided_p(differences, margin), one_sided_p(-differences, margin))
+    return min(2 * p, 1.0)
 
 
 def tost_p(differences, margin):
@@ -101,12 +103,15 @@ def tost_p(differences, margin):
 
 
 def holm(ps):
-    """p-values corrected for how many they are, Holm (1979), in the order given; nan stays."""
+    """p-values corrected for how many they are, Holm (1979), in the order given.
+
+    nan stays, and counts: a claim whose cells are still to come is one of those that were made.
+    """
     ps = np.asarray(ps, float)
     adjusted, known = ps.copy(), np.flatnonzero(~np.isnan(ps))
     highest = 0.0
     for rank, k in enumerate(known[ps[known].argsort(kind="stable")]):
-        highest = max(highest, min((len(known) - rank) * ps[k], 1.0))
+        highest = max(highest, min((len(ps) - rank) * ps[k], 1.0))
         adjusted[k] = highest
     return adjusted.tolist()
 
@@ -128,21 +133,34 @@ def bootstrap_interval(pairs):
 # ---------------------------------------------------------------- planning, and the verdict
 
 
-def detectable(deviation, seeds):
+def detectable(deviation, seeds, claims=1):
     """The smallest true difference that so many seeds show with a chance of 80 %, where differences
-    scatter by `deviation` (their standard deviation)."""
-    if seeds < 2:
+    scatter by `deviation` (their standard deviation) and so many claims share Holm's correction."""
+    if seeds < MIN_SEEDS:
         return math.inf
-    df = seeds - 1
-    return (t_quantile(1 - ALPHA / 2, df) + t_quantile(POWER, df)) * deviation / math.sqrt(seeds)
+    df, alpha = seeds - 1, ALPHA / claims
+    return (t_quantile(1 - alpha / 2, df) + t_quantile(POWER, df)) * deviation / math.sqrt(seeds)
 
 
-def seeds_needed(deviation, smallest):
-    """How many seeds show a difference of `smallest`, see detectable; at most MAX_SEEDS."""
+def equivalence_shown(deviation, seeds, claims=1):
+    """The smallest margin within which so many seeds show arms to be that are truly the same, see
+    detectable; both tests of tost_p have to succeed."""
+    if seeds < MIN_SEEDS:
+        return math.inf
+    df, alpha = seeds - 1, ALPHA / claims
+    both = t_quantile(1 - (1 - POWER) / 2, df)
+    return (t_quantile(1 - alpha, df) + both) * deviation / math.sqrt(seeds)
+
+
+def seeds_needed(deviation, smallest, relation=">", claims=1):
+    """How many seeds decide a claim: show a difference of `smallest`, or that arms are equal within
+    it; MAX_SEEDS if no fewer do."""
+    shown = equivalence_shown if relation == "=" else detectable
     low, high = 1, MAX_SEEDS
-    while high - low > 1:  # detectable falls with the number of seeds
+    while high - low > 1:  # what is shown falls with the number of seeds
         middle = (low + high) // 2
-        low, high = (middle, high) if detectable(deviation, middle) > smallest else (low, middle)
+        is_enough = shown(deviation, middle, claims) <= smallest
+        low, high = (low, middle) if is_enough else (middle, high)
     return high
 
 
@@ -150,12 +168,14 @@ def verdict(relation, difference, p, p_equivalent, interval, smallest):
     """What became of a claim: "REPRODUCED", "REVERSED", "NULL" or "INCONCLUSIVE".
 
     relation: what was claimed of the first arm, ">" or "<" the second, or "=". p, p_equivalent:
-    Holm's, of paired_p and tost_p, which know of seeds alone; interval: of bootstrap_interval, that
-    knows of scenes, too. What is said holds by both. A difference that is there, but smaller than
-    the smallest of interest, is a NULL: Lakens (2017). nan: too few seeds.
+    Holm's, of paired_p (where "=" is claimed, with the smallest of interest as its margin) and
+    tost_p, which know of seeds alone; interval: of bootstrap_interval, that knows of scenes, too.
+    What is said holds by both. A difference that is there, but smaller than the smallest of
+    interest, is a NULL: Lakens (2017). nan: too few seeds.
     """
     low, high = interval
-    is_there = p < ALPHA and not low <= 0 <= high
+    margin = smallest if relation == "=" else 0.0
+    is_there = p < ALPHA and not (low <= margin and high >= -margin)
     is_equivalent = p_equivalent < ALPHA and -smallest < low <= high < smallest
     if relation == "=":
         return "REPRODUCED" if is_equivalent else "REVERSED" if is_there else "INCONCLUSIVE"
