@@ -15,15 +15,17 @@ from pathlib import Path
 import torch
 
 from data.dataset import SPOKEN
-from data.folder import UnreadablePicture, list_pictures, read_picture
 from tinyvlm.evaluation import plots
 from tinyvlm.evaluation.cases import saliency_of_answers, saliency_of_cosines
 from tinyvlm.evaluation.predictor import encode_images, generate_text
+from tinyvlm.evaluation.shown import open_pictures
 from tinyvlm.evaluation.trace import trace
 from tinyvlm.training.checkpoint import checkpoint_file, load_checkpoint
 from tinyvlm.training.config import UserError, option, refuse_unused, run_script, validate_config
 from tinyvlm.training.distributed import pick_device
 from tinyvlm.training.files import is_folder
+
+LEAST_TEMPERATURE = 0.01  # below, logits overflow
 
 
 @dataclasses.dataclass
@@ -58,9 +60,9 @@ def main(config):
     if not is_folder(out.parent) or not os.access(out.parent, os.W_OK):
         raise UserError(f"there is no folder {out.parent} to write to; name another --out")
     show = rank_captions if saved["kind"] == "clip" else caption_and_answer
-    shown, lines, drawn = show(config, saved, path, device)
+    shown, lines, drawn = show(config, saved, path, out, device)
     for name, notes, own in zip(shown.names, shown.notes, lines, strict=True):
-        print(f"\n{name}" + "".join(f"\n  note: {note}" for note in notes))
+        print(f"\n{printable(name)}" + "".join(f"\n  note: {note}" for note in notes))
         for pieces in own:
             print("  " + "".join(printable(text) + mark(truth) for text, truth in pieces))
     plots.save_image_grid(drawn, lines, out)
@@ -84,6 +86,9 @@ def refuse_what_has_no_effect(config, kind):
         raise UserError(f"a VLM answers questions and ranks no captions; {hint}")
     if config.temperature == 0:
         refuse_unused(config, ["top_k", "seed"], "without --temperature")
+    elif config.temperature < LEAST_TEMPERATURE:
+        hint = f"give 0 for the likeliest words, or {LEAST_TEMPERATURE} or more"
+        raise UserError(f"--temperature {config.temperature:g} is too low to draw words by; {hint}")
 
 
 def printable(text):
@@ -95,49 +100,17 @@ def mark(truth):
     return "" if truth is None else " [true]" if truth else " [FALSE]"
 
 
-# ---------------------------------------------------------------- pictures
-
-
-@dataclasses.dataclass
-class Shown:
-    """pixels: (b, 3, H, W). names, notes: a name and a list of notes each.
-
-    pictures: Pictures of the test split, which know the truth, or None for the user's own.
-    """
-
-    pixels: torch.Tensor
-    names: list
-    notes: list
-    pictures: object = None
-
-
-def open_pictures(config, data, device):
-    """The user's pictures, or some of the test split: Shown."""
-    if not config.image:
-        pictures = data.split("test").pictures(config.items, config.start)
-        names = [f"test picture {i}" for i in pictures.indices]
-        return Shown(pictures.pixels(), names, [[] for _ in names], pictures)
-    try:
-        found = [read_picture(file, data.image_size) for file in list_pictures(config.image)]
-    except UnreadablePicture as error:
-        raise UserError(str(error))
-    notes = [[p.note, data.describe_shift(p.content)] for p in found]
-    pixels = torch.stack([p.pixels for p in found]).to(device)
-    names = [str(p.path) for p in found]
-    return Shown(pixels, names, [[note for note in own if note] for own in notes])
-
-
 # ---------------------------------------------------------------- VLM
 
 
-def caption_and_answer(config, saved, path, device):
+def caption_and_answer(config, saved, path, page, device):
     """A caption and answers for each picture: Shown, lines, what is drawn."""
     import train_vlm
 
     model, _, data = train_vlm.load_model(saved, path, device)
     data = in_language(data, config)
     own = own_questions(config, data, model.decoder.max_length - 8)
-    shown = open_pictures(config, data, device)
+    shown = open_pictures(config, page, data, device)
     images = encode_images(model, shown.pixels)
     generator = torch.Generator(device).manual_seed(config.seed)
     options = dict(temperature=config.temperature, top_k=config.top_k, generator=generator)
@@ -146,11 +119,15 @@ def caption_and_answer(config, saved, path, device):
     answers = [generate_text(model, data.tokenizer, images, t, **options) for t in texts]
     lines = caption_lines(shown.pictures, answers[0])
     for (asked, targets), said in zip(columns, answers[1:], strict=True):
-        for k in range(len(lines)):
-            lines[k] += answer_lines(data, asked[k], targets[k], said[k])
+        if own and shown.pictures:
+            marked = shown.pictures.mark_answers(asked[0], said)
+        else:
+            marked = [[judged(*one)] for one in zip(said, targets, strict=True)]
+        for k, pieces in enumerate(marked):
+            lines[k] += answer_lines(data, asked[k], pieces)
     if config.trace:
         question = columns[0][0][0] if columns else ""
-        print(f"the way of {shown.names[0]} and {question!r}")
+        print(f"the way of {printable(shown.names[0])} and {question!r}, by the likeliest words")
         print("\n".join(trace(model, data.tokenizer, shown.pixels[:1], question)))
     drawn = shown.pixels
     if config.heat:
@@ -180,13 +157,10 @@ def own_questions(config, data, limit):
 
 
 def asked_columns(own, data, shown, each=3):
-    """What is asked: for each question (b texts, b right answers, None where unknown)."""
+    """What is asked: for each question (b texts, b right answers); None where it is a person's."""
     if own or shown.pictures is None:
         nothing = [None] * len(shown.pixels)
-        return [
-            ([text] * len(nothing), shown.pictures.answers(text) if shown.pictures else nothing)
-            for text in own or data.generic_questions
-        ]
+        return [([text] * len(nothing), nothing) for text in own or data.generic_questions]
     asked = data.split("test").questions(shown.pictures, each)
     return [(asked.asked[q::each], asked.targets[q::each]) for q in range(each)]
 
@@ -198,18 +172,22 @@ def caption_lines(pictures, captions):
     return [[[(caption or "(nothing)", None)]] for caption in captions]
 
 
-def answer_lines(data, question, target, said):
+def judged(said, target):
+    """An answer as a piece of text, and whether it is right, None where that is not known."""
+    return said or "(nothing)", None if target is None else said == target
+
+
+def answer_lines(data, question, pieces):
     """A question and its answer, after a note if the data set does not know the question."""
-    truth = None if target is None else said == target
-    answer = [(question + " ", None), (said or "(nothing)", truth)]
     note = data.explain_question(question)
+    answer = [(question + " ", None), *pieces]
     return [[(note, None)], [*answer, (" (a guess)", None)]] if note else [answer]
 
 
 # ---------------------------------------------------------------- CLIP
 
 
-def rank_captions(config, saved, path, device, candidates=5):
+def rank_captions(config, saved, path, page, device, candidates=5):
     """The best captions of each picture, with their cosines: Shown, lines, what is drawn.
 
     Candidates are the user's captions, all pictures' own, or "a COLOUR SHAPE".
@@ -218,13 +196,13 @@ def rank_captions(config, saved, path, device, candidates=5):
 
     model, _, data = train_clip.load_model(saved, path, device)
     data = in_language(data, config)
-    shown = open_pictures(config, data, device)
+    shown = open_pictures(config, page, data, device)
     captions, is_match = [data.normalize_caption(text) for text in config.caption], None
     if "" in captions:
         raise UserError("--caption is empty; say what could be in the picture")
-    if not captions and shown.pictures:
-        captions = shown.pictures.captions()
-        is_match = shown.pictures.is_match(captions)
+    if shown.pictures:
+        captions = captions or shown.pictures.captions()
+        is_match = [shown.pictures.is_true(caption) for caption in captions]  # (captions, b)
     captions = captions or data.class_captions()
     tokens = torch.tensor(data.tokenizer.encode_captions(captions), device=device)
     if tokens.shape[1] > model.text.max_length:
@@ -236,7 +214,7 @@ def rank_captions(config, saved, path, device, candidates=5):
     best = cosines.argsort(descending=True)[:, : len(config.caption) or candidates].tolist()
     lines = []
     for k, row in enumerate(cosines):
-        truths = [None if is_match is None else bool(is_match[k, i]) for i in best[k]]
+        truths = [is_match[i][k] if is_match else None for i in best[k]]
         ranked = zip(best[k], truths, strict=True)
         lines.append([[(f"{row[i]:+.2f}  ", None), (captions[i], truth)] for i, truth in ranked])
     drawn = shown.pixels

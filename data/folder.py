@@ -1,5 +1,6 @@
 """Pictures of the user's: files and folders to pixels, with a note on what was lost on the way."""
 
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ def list_pictures(paths):
     """Files and folders -> files, those of a folder by name. UnreadablePicture if it has none."""
     files = []
     for path in map(Path, paths):
-        if not path.is_dir():
+        if not os.path.isdir(path):  # False for a name that no file could have, too
             files.append(path)
             continue
         found = sorted(p for p in path.iterdir() if p.suffix.lower() in ENDINGS)
@@ -35,7 +36,8 @@ def list_pictures(paths):
 class UserPicture:
     """pixels: uint8 (3, size, size), all of the picture, with a dark border where it is no square.
 
-    content: uint8 (3, h, w), the same without the border. note: "" or what its shape cost.
+    content: uint8 (3, h, w), the same without the border. note: "" or what is not seen of it, or
+    seen smaller.
     """
 
     path: Path
@@ -52,15 +54,19 @@ def read_picture(path, size):
     from PIL import ImageOps
 
     picture = open_rgb(path)
+    shape = f"{picture.width} x {picture.height}"
     content = ImageOps.contain(picture, (size, size))
+    if 0 in content.size:
+        what = f"{path}, {shape}, is no more than a line in {size} x {size} pixels"
+        raise UnreadablePicture(f"{what}; cut out a part of it")
     whole = ImageOps.pad(picture, (size, size), color=BACKDROP)
-    note = ""
+    notes = ["of a moving picture the first frame is seen"] * picture.info.get("moves", False)
     if picture.width != picture.height:
-        note = (
-            f"{picture.width} x {picture.height} is no square: the model sees all of it,"
+        notes.append(
+            f"{shape} is no square: the model sees all of it,"
             f" {content.width} x {content.height} of {size} x {size} pixels, in a dark border"
         )
-    return UserPicture(Path(path), to_tensor(whole), to_tensor(content), note)
+    return UserPicture(Path(path), to_tensor(whole), to_tensor(content), "; ".join(notes))
 
 
 def to_tensor(picture):
@@ -82,7 +88,9 @@ def open_rgb(path):
             if any(";16" in str(tile) for tile in file.tile) and not file.mode.startswith("I"):
                 what = f"{path} has 16 bits a colour, of which half would be lost"
                 raise UnreadablePicture(f"{what}; save it with 8 bits")
-            return to_rgb(ImageOps.exif_transpose(file), path)
+            picture = to_rgb(ImageOps.exif_transpose(file), path)
+            picture.info["moves"] = getattr(file, "is_animated", False)
+            return picture
     except UnreadablePicture:
         raise
     except Image.DecompressionBombError:

@@ -132,6 +132,32 @@ def test_several_pictures_questions_and_captions(clip_folder, vlm_folder, tmp_pa
     assert config.image == images and config.question == ("a", "b c") and config.caption == ()
 
 
+def test_what_is_true_is_marked_phrase_by_phrase(clip_folder, vlm_folder, tmp_path, capsys):
+    captions = ("a circle", "two dogs", "a triangle")
+    sampled(clip_folder, tmp_path, items=8, caption=captions)
+    said = capsys.readouterr().out
+    assert len(re.findall(r"  (a circle|a triangle) \[(true|FALSE)\]", said)) == 16
+    assert len(re.findall(r"  two dogs$", said, re.M)) == 8
+    pictures = shapes().split("test").pictures(3)
+    brief, first = "describe the picture briefly ?", pictures.captions()[0]
+    marked = pictures.mark_answers(
+        brief, [first.split(" and ")[0] + " and a small white heart"] * 3
+    )
+    assert [truth for _, truth in marked[0]] == [True, None, False], marked[0]
+    assert pictures.mark_answers("is there a thing ?", ["yes", "no", ""]) == [
+        [("yes", True)], [("no", False)], [("(nothing)", False)]
+    ]  # fmt: skip
+    assert pictures.mark_answers("why ?", ["so"] * 3) == [[("so", None)]] * 3
+
+
+def test_the_page_does_not_take_the_place_of_a_picture(vlm_folder, tmp_path):
+    Image.new("RGB", (60, 60)).save(tmp_path / "mine.png")
+    before = (tmp_path / "mine.png").read_bytes()
+    with pytest.raises(UserError, match="is one of the pictures"):
+        sampled(vlm_folder, tmp_path, image=str(tmp_path), out=str(tmp_path / "mine.png"))
+    assert (tmp_path / "mine.png").read_bytes() == before
+
+
 def test_the_way_through_the_model_is_told_with_its_shapes(vlm_folder, tmp_path, capsys):
     sampled(vlm_folder, tmp_path, items=1, question="what colour is the circle?", trace=True)
     said = capsys.readouterr().out
@@ -184,6 +210,8 @@ def test_a_terminal_that_knows_no_korean_shows_question_marks(vlm_folder, tmp_pa
         ("clip", dict(trace=True), "--trace has no effect with a CLIP"),
         ("vlm", dict(image="none.png"), "none.png"),
         ("vlm", dict(temperature=-1.0), "--temperature"),
+        ("vlm", dict(temperature=1e-40), "--temperature 1e-40 is too low"),
+        ("vlm", dict(image="x" * 300 + ".png"), "cannot be read as a picture"),
         ("vlm", dict(out="page.jpg"), "--out page.jpg is no PNG"),
         ("vlm", dict(out="nowhere/page.png"), "there is no folder nowhere"),
         ("clip", dict(temperature=1.0), "--temperature has no effect with a CLIP"),

@@ -69,6 +69,14 @@ class Pictures:
             [truth.caption_truth(phrases[part], self.scenes.objects) for part in parts]
         ).T
 
+    def is_true(self, caption):
+        """Of which pictures one caption is true: n bools, or None where it is none of the
+        grammar."""
+        try:
+            return self.is_match([caption])[:, 0].tolist()
+        except ValueError:
+            return [None] * len(self)
+
     def judge(self, captions, level="normal"):
         """Generated captions, one for each picture, fact by fact, for what was asked (a level of
         truth.PROMPTS): n JudgedCaption."""
@@ -82,6 +90,20 @@ class Pictures:
         return [
             mark_caption(self.data.grammar.parser, caption, objects)
             for caption, objects in zip(captions, self.scenes.objects, strict=True)
+        ]
+
+    def mark_answers(self, question, answers):
+        """Answers (n strings) to one question as pieces of text for a page: captions that it asks
+        for phrase by phrase, others as a whole; None where the truth is not known."""
+        targets, grammars = self.answers(question), self.data.grammars
+        grammar = grammars.get(language_of(question, grammars))
+        if grammar and grammar.parser.parse(question, question=True)[truth.KIND] >= len(
+            truth.KINDS
+        ):
+            return self.mark(answers)
+        return [
+            [(said or "(nothing)", None if target is None else said == target)]
+            for said, target in zip(answers, targets, strict=True)
         ]
 
     def answers(self, question):

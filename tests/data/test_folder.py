@@ -33,6 +33,21 @@ def test_a_picture_that_is_no_square_keeps_its_sides(tmp_path):
     assert square.note == "" and torch.equal(square.pixels, square.content)
 
 
+def test_of_a_strip_that_would_be_a_line_nothing_could_be_seen(tmp_path):
+    with pytest.raises(UnreadablePicture, match="2000 x 17, is no more than a line"):
+        read_picture(saved(Image.new("RGB", (2000, 17)), tmp_path / "strip.png"), 56)
+    seen = read_picture(saved(Image.new("RGB", (2000, 20)), tmp_path / "b.png"), 56)
+    assert seen.content.shape == (3, 1, 56)
+
+
+def test_of_a_moving_picture_the_first_frame_is_seen_and_a_note_says_so(tmp_path):
+    frames = [Image.new("RGB", (56, 56), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    found = read_picture(tmp_path / "a.gif", 56)
+    assert "first frame" in found.note and found.pixels[0].min() > 200 > found.pixels[2].max()
+    assert read_picture(saved(frames[0], tmp_path / "still.gif"), 56).note == ""
+
+
 def save_picture(path, values):
     """values: an array, or a PIL image."""
     image = values if isinstance(values, Image.Image) else Image.fromarray(values)

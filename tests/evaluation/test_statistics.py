@@ -128,3 +128,13 @@ def test_a_bootstrapped_number_has_the_middle_of_its_draws():
     one, other = BootstrapMetric(0.5, draws, 9), BootstrapMetric(0.25, draws - 0.25, 9)
     assert one.interval() == percentiles(draws)
     assert one.paired_difference(other) == (0.25, pytest.approx((0.25, 0.25)))
+
+
+def test_a_bootstrapped_share_of_one_is_not_known_without_doubt():
+    perfect, good = (
+        BootstrapMetric(1.0, np.ones(1000), 500),
+        BootstrapMetric(0.9, np.full(1000, 0.9), 500),
+    )
+    assert perfect.interval() == wilson_interval(500, 500) and perfect.interval()[0] < 0.995
+    difference, (low, high) = perfect.paired_difference(good)
+    assert difference == pytest.approx(0.1) and low < 0.1 == pytest.approx(high)

@@ -67,13 +67,9 @@ class RatioMetric:
         The scenes are drawn together for both. Where the items of one of them all agree, so that it
         has no draws to pair, the two single intervals are combined: Newcombe (1998).
         """
-        difference = self.value - other.value
         if self.is_degenerate or other.is_degenerate:
-            (low, high), (other_low, other_high) = self.interval(), other.interval()
-            return difference, (
-                difference - math.hypot(self.value - low, other_high - other.value),
-                difference + math.hypot(high - self.value, other.value - other_low),
-            )
+            return unpaired_difference(self, other)
+        difference = self.value - other.value
         scenes = np.union1d(self.cluster, other.cluster)
         return difference, percentiles(self.bootstrap(scenes) - other.bootstrap(scenes))
 
@@ -88,7 +84,8 @@ def bootstrap_weights(scenes, draws=1000):
 
 @dataclass
 class BootstrapMetric:
-    """A number that is no ratio of sums, with its values in resamplings of the scenes (k,)."""
+    """A share that is no ratio of sums (a macro F1), with its values in resamplings of the scenes
+    (k,). Where it is 0 or 1 in all of them its interval is Wilson's, as a RatioMetric's is."""
 
     value: float
     resampled: np.ndarray
@@ -96,12 +93,31 @@ class BootstrapMetric:
     meaning: str = ""
     chance: float = math.nan
 
+    @property
+    def is_degenerate(self):
+        return self.value in (0.0, 1.0) and bool((self.resampled == self.value).all())
+
     def interval(self):
+        if self.is_degenerate:
+            return wilson_interval(self.value * self.items, self.items)
         return percentiles(self.resampled)
 
     def paired_difference(self, other):
         """The difference to another model's on the same scenes: (value, (low, high))."""
+        if self.is_degenerate or other.is_degenerate:
+            return unpaired_difference(self, other)
         return self.value - other.value, percentiles(self.resampled - other.resampled)
+
+
+def unpaired_difference(one, other):
+    """The difference of two metrics by their single intervals, Newcombe (1998): (value, (low,
+    high))."""
+    difference = one.value - other.value
+    (low, high), (other_low, other_high) = one.interval(), other.interval()
+    return difference, (
+        difference - math.hypot(one.value - low, other_high - other.value),
+        difference + math.hypot(high - one.value, other.value - other_low),
+    )
 
 
 def percentiles(draws):

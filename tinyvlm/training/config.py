@@ -220,5 +220,6 @@ def exit_with_error(message, code):
         traceback.print_exc()
     rank = os.environ.get("RANK", "0")
     who = "" if rank == "0" else f"process {rank}: "
-    print(f"error: {who}{message}", file=sys.stderr)
+    line = str(message).replace("\n", " ")  # a file's name may have two
+    print(f"error: {who}{line}", file=sys.stderr)
     sys.exit(code)
