@@ -14,16 +14,15 @@ compared was made by one version of the code on one machine.
 """
 
 import dataclasses
-import subprocess
-import sys
 from pathlib import Path
 
 import train_clip
 import train_vlm
 from experiments.catalogue import EXPERIMENTS
 from tinyvlm.ablation.cells import cell_of
-from tinyvlm.ablation.experiment import LATE, OWN, check_metric, own_question
+from tinyvlm.ablation.experiment import LATE, OWN
 from tinyvlm.ablation.findings import answer_of, arms_of, complete_seeds
+from tinyvlm.ablation.own_question import check_metric, own_question, refuse_equal_arms
 from tinyvlm.ablation.planning import kind_of_cell, shard_of, times_here, what_can_be_seen
 from tinyvlm.ablation.plots import draw
 from tinyvlm.ablation.report import (
@@ -37,12 +36,14 @@ from tinyvlm.ablation.report import (
     write_between_marks,
 )
 from tinyvlm.ablation.results import load_results
-from tinyvlm.ablation.runner import Runner
+from tinyvlm.ablation.runner import Runner, run_on_gpus
 from tinyvlm.ablation.same_code import check_same_code
 from tinyvlm.training.config import (
+    Stopped,
     UserError,
     did_you_mean,
     option,
+    refuse_unused,
     run_script,
     validate_config,
 )
@@ -85,7 +86,10 @@ def main(config):
         return show_plan(experiments, config)
     if config.command == "same":
         return show_same_code(config)
-    failed = run(experiments, config) if config.command == "run" else ""
+    try:
+        failed = run(experiments, config) if config.command == "run" else ""
+    except Stopped as stop:
+        raise Stopped("stopped; the same command goes on", stop.args[1])
     found = report(experiments, config)
     if failed:
         raise RuntimeError(failed)
@@ -96,9 +100,14 @@ def main(config):
 
 
 def chosen(config):
-    """The experiments that the flags are about. UserError if there is none of that name."""
+    """The experiments that the flags are about. UserError if there is none of that name, or if two
+    arms of one's own question are one."""
     if config.arm:
-        return [own_question(config, SCRIPTS)]
+        experiment = own_question(config, SCRIPTS)
+        check_metric(experiment, load_results(config.cells))
+        refuse_equal_arms(experiment, SCRIPTS)
+        return [experiment]
+    refuse_unused(config, ["script", "metric", "recipe", "smallest"], "without --arm")
     if config.name:
         names = [experiment.name for experiment in EXPERIMENTS]
         if config.name not in names:
@@ -186,30 +195,16 @@ def runner_of(config):
 def run(experiments, config):
     """Run what is missing. What failed, in words, once all others are done; "" if nothing did."""
     results = load_results(config.cells)
-    check_metric(experiments[0], results)
     wanted = cells_of(experiments, config, results)
     for experiment in experiments:
         register(experiment, results, config)
     if config.jobs > 1:
-        return run_on_gpus(config)
+        return run_on_gpus(__file__, config)
     names = {key: name for key, (_, name) in wanted.items()}
     metric = experiments[0].metric if len(experiments) == 1 else ""
     failed = runner_of(config).run([cell for cell, _ in wanted.values()], names, metric)
     lines = "; ".join(f"{name}: {why}" for name, why in failed.items())
     return f"{len(failed)} cells failed: {lines}" if failed else ""
-
-
-def run_on_gpus(config):
-    """The same command once on each of so many GPUs; each takes cells that no other one has. What
-    failed, in words."""
-    words, running = [word for word in sys.argv[1:] if word], []
-    for gpu in range(config.jobs):
-        aside = make_folder(Path(config.runs) / f"pages-{gpu}")  # else they write the same pages
-        pages = ["--out", str(aside / "FINDINGS.md"), "--readme", str(aside / "README.md")]
-        own = ["--jobs", "1", "--device", f"cuda:{gpu}", *pages]
-        running.append(subprocess.Popen([sys.executable, __file__, *words, *own]))
-    ended = [process.wait() for process in running]
-    return "a process failed; what the others finished is kept" if any(ended) else ""
 
 
 def register(experiment, results, config):
@@ -225,6 +220,8 @@ def register(experiment, results, config):
 def report(experiments, config):
     """Tables and pictures from what is there; all experiments: the page."""
     registered, results = read_json(Path(config.cells) / REGISTERED), load_results(config.cells)
+    if not results and experiments == list(EXPERIMENTS):
+        raise UserError(f"--cells {config.cells} has no finished cell; nothing is reported")
     answers = [answer_of(experiment, SCRIPTS, results) for experiment in experiments]
     noise = [experiment for experiment in EXPERIMENTS if experiment.name in NOISE]
     twins = twins_of([answer_of(experiment, SCRIPTS, results) for experiment in noise])

@@ -16,7 +16,7 @@ from tinyvlm.ablation.report import page
 from tinyvlm.evaluation.items import save_items
 from tinyvlm.evaluation.statistics import proportion
 from tinyvlm.training.checks import check_settings
-from tinyvlm.training.config import UserError, parse, validate_config, with_recipe
+from tinyvlm.training.config import Stopped, UserError, parse, validate_config, with_recipe
 from tinyvlm.training.files import (
     FolderInUse,
     append_log,
@@ -495,12 +495,12 @@ def test_processes_of_several_gpus_take_one_each_and_write_their_own_pages(monke
         def wait(self):
             return 0
 
-    monkeypatch.setattr(ablate.subprocess, "Popen", Process)
-    monkeypatch.setattr(ablate.sys, "argv", ["ablate.py", "run", "--jobs", "2"])
+    monkeypatch.setattr(runner.subprocess, "Popen", Process)
+    monkeypatch.setattr(runner.sys, "argv", ["ablate.py", "run", "--jobs", "2"])
     config = ablate.Config(command="run", jobs=2, runs=str(tmp_path))
-    assert ablate.run_on_gpus(config) == ""
+    assert runner.run_on_gpus(ablate.__file__, config) == ""
     monkeypatch.setattr(Process, "wait", lambda _: 1)
-    assert "a process failed" in ablate.run_on_gpus(config)
+    assert "a process failed" in runner.run_on_gpus(ablate.__file__, config)
     configs = [parse(ablate.Config, words[2:], "") for words in started[:2]]
     assert [c.device for c in configs] == ["cuda:0", "cuda:1"] and {c.jobs for c in configs} == {1}
     assert len({c.out for c in configs} | {config.out}) == 3
@@ -539,6 +539,9 @@ def test_ones_own_question(scripts, tmp_path, monkeypatch, capsys):
     assert (tmp_path / "runs" / "own-question.png").stat().st_size > 5000
 
 
+TWO = ("a: --projector linear", "b: --projector mlp")
+
+
 @pytest.mark.parametrize(
     "settings, words",
     [
@@ -549,13 +552,52 @@ def test_ones_own_question(scripts, tmp_path, monkeypatch, capsys):
         (dict(command="run", arm=("a:", "b:"), name="connector"), "leave out"),
         (dict(command="run", name="connector", shard="3/3"), "--shard"),
         (dict(command="rnu"), "run"),
-        (dict(command="run", arm=("a:", "b:"), metric="vqu"), "not measured by train_vlm .*vqa"),
+        (dict(command="run", arm=TWO, metric="vqu"), "not measured by train_vlm .*vqa"),
+        (dict(command="report", arm=TWO, metric="wall_seconds"), "not measured by train_vlm"),
+        (dict(command="plan", arm=("a: --projector qformer", "b:")), "'a' and 'b' are the same"),
+        (dict(command="plan", arm=("a: --seed 5", "b:")), "--seed is the same for all arms"),
+        (dict(command="plan", arm=("a: --projector zzz", "b:")), "--projector is 'zzz'"),
+        (dict(command="plan", arm=("a: --lr -1", "b:")), "--lr is -1"),
+        (dict(command="plan", arm=("a: --projector 'mlp", "b:")), "no closing quotation"),
+        (dict(command="report", metric="fact_f1"), "--metric has no effect without --arm"),
+        (dict(command="plna"), "^command is 'plna'.*did you mean plan"),
+        (dict(command="plan", shard="²/3"), "--shard"),
     ],
 )
 def test_errors_are_for_people(settings, words, scripts, tmp_path):
     run(CONNECTOR, scripts, tmp_path)
     with pytest.raises(UserError, match=words):
         ablate.main(ablate.Config(**settings, cells=str(tmp_path / "cells")))
+
+
+def test_nothing_is_reported_from_nothing(scripts, tmp_path):
+    page, readme = tmp_path / "FINDINGS.md", tmp_path / "README.md"
+    page.write_text("what was found")
+    config = ablate.Config(
+        command="report", cells=str(tmp_path / "none"), out=str(page), readme=str(readme)
+    )
+    with pytest.raises(UserError, match="has no finished cell"):
+        ablate.main(config)
+    assert page.read_text() == "what was found" and not readme.exists()
+    run(CONNECTOR, scripts, tmp_path)
+    (tmp_path / "cells" / "a-b-c.json").write_text("[]")
+    with pytest.raises(UserError, match="a-b-c.json is no finished cell; move it away"):
+        ablate.main(dataclasses.replace(config, cells=str(tmp_path / "cells")))
+
+
+def test_a_decoder_that_an_arm_names_is_no_language_stage_to_run(tmp_path):
+    [own] = cell_of("train_vlm", dict(decoder="runs/mine"), 0, REAL).needs.values()
+    assert own.script == "train_clip"
+
+
+def test_who_stops_an_experiment_is_told_to_type_it_again(tmp_path, monkeypatch):
+    def stopped(*_):
+        raise Stopped("stopped after step 3; go on with --resume", 130)
+
+    monkeypatch.setattr(ablate, "run", stopped)
+    with pytest.raises(Stopped) as stop:
+        ablate.main(ablate.Config(command="run", name="connector", cells=str(tmp_path)))
+    assert stop.value.args == ("stopped; the same command goes on", 130)
 
 
 def test_what_failed_is_told_after_the_others_are_reported(tmp_path, monkeypatch, capsys):

@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 
 from tinyvlm.ablation.experiment import From, spelled
+from tinyvlm.decoders import DECODERS
 from tinyvlm.training.config import with_recipe
 from tinyvlm.training.stages import parse_stages
 
@@ -65,7 +66,7 @@ def cell_of(script, settings, seed, scripts):
         clip = {name: own[name] for name in OF_THE_WORLD if name in own}
         if config.encoder_init == "clip" and not {"clip", "encoder", "init"} & set(settings):
             needs["clip"] = cell_of("train_clip", clip, seed, scripts)
-        language = language_stage(config, own)
+        language = language_stage(config, own) if config.decoder in DECODERS else None
         if language and "decoder" not in needs and "init" not in settings:
             needs["decoder"] = cell_of(script, language, seed, scripts)
             told = ("decoder", "train_language", "warmup_language")  # by the cell that it needs

@@ -2,10 +2,7 @@
 
 import hashlib
 import json
-import shlex
 from dataclasses import dataclass, field
-
-from tinyvlm.training.config import UserError, did_you_mean, parse_settings
 
 RELATIONS = (">", "<", "=")
 # The families of questions, as metrics.
@@ -100,36 +97,3 @@ def spelled(settings):
         else:
             words.append(f"--{flag} {value}")
     return " ".join(words)
-
-
-def own_question(config, scripts):
-    """The experiment of ablate.py's --arm "NAME: --flag value". UserError if it makes no sense."""
-    if config.name:
-        raise UserError(f"--arm asks a question of your own; leave out {config.name}")
-    arms = {}
-    for text in config.arm:
-        name, colon, flags = text.partition(":")
-        if not colon or not name.strip() or name.strip() in arms:
-            hint = 'write --arm "NAME: --flag value", each with a name of its own'
-            raise UserError(f"--arm {text!r} names no arm; {hint}")
-        arms[name.strip()] = parse_settings(scripts[config.script].Config, shlex.split(flags))
-    if len(arms) < 2:
-        raise UserError("one --arm compares nothing; give two or more")
-    first, *others = arms
-    return Experiment(
-        name=OWN, question=" or ".join(arms) + "?", source="nobody",
-        script=config.script, arms=arms, metric=config.metric, smallest=config.smallest,
-        claims=tuple(Claim(arm, ">", first) for arm in others),
-        common=dict(recipe=config.recipe),
-    )  # fmt: skip
-
-
-def check_metric(experiment, results):
-    """UserError, before anything is run, if no finished cell of the script has the metric of one's
-    own question. results: see load_results."""
-    contents = [result.content for those in results.values() for result in those]
-    known = {m for c in contents if c["script"] == experiment.script for m in c["metrics"]}
-    if known and experiment.name == OWN and experiment.metric not in known:
-        what = f"--metric {experiment.metric} is not measured by {experiment.script}"
-        hint = did_you_mean(experiment.metric, known)
-        raise UserError(f"{what}{hint}; metrics.json of any run names what is")

@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from tinyvlm.evaluation.items import unpack
+from tinyvlm.training.config import UserError
 from tinyvlm.training.files import make_folder, read_json, read_log, write_atomically
 
 SAME_CODE = "same_code.json"
@@ -63,10 +64,13 @@ class Result:
 
 
 def load_results(folder, key="*"):
-    """All that is kept, or what is of one cell: {key of a cell: [Result]}, the latest last."""
+    """All that is kept, or what is of one cell: {key of a cell: [Result]}, the latest last.
+    UserError for a file that is no such thing."""
     same, found = read_json(Path(folder) / SAME_CODE), {}
     for path in sorted(Path(folder).glob(f"{key}-*-*.json")):
         result = Result(read_json(path), same)
+        if "date" not in result.content:
+            raise UserError(f"{path} is no finished cell; move it away")
         found.setdefault(path.name.split("-")[0], []).append(result)
     for results in found.values():
         results.sort(key=lambda result: result.content["date"])

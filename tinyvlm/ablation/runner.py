@@ -5,6 +5,8 @@ a cell whose folder is locked is another one's, and is looked at again later.
 """
 
 import contextlib
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -120,3 +122,16 @@ def threads(number):
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def run_on_gpus(script, config):
+    """The same command (of `script`, with sys.argv) once on each of so many GPUs; each takes cells
+    that no other one has. What failed, in words."""
+    words, running = [word for word in sys.argv[1:] if word], []
+    for gpu in range(config.jobs):
+        aside = make_folder(Path(config.runs) / f"pages-{gpu}")  # else they write the same pages
+        pages = ["--out", str(aside / "FINDINGS.md"), "--readme", str(aside / "README.md")]
+        own = ["--jobs", "1", "--device", f"cuda:{gpu}", *pages]
+        running.append(subprocess.Popen([sys.executable, script, *words, *own]))
+    ended = [process.wait() for process in running]
+    return "a process failed; what the others finished is kept" if any(ended) else ""

@@ -1,8 +1,8 @@
 """Does today's code do what older code did? A new arm changes the code's version, and no number of
 the arms that were there: then cells of both versions may be paired.
 
-Asked of finished cells of the older version, one of each script, which are run again: their numbers
-must be the same to the last digit. (On other hardware they would not be.)
+Asked of finished cells of the older version, one of each kind of model, which are run again: their
+numbers must be the same to the last digit. (On other hardware they would not be.)
 """
 
 import contextlib
@@ -15,10 +15,15 @@ from tinyvlm.training.config import UserError, with_recipe
 from tinyvlm.training.files import read_json, write_json
 
 TIMES = ("seconds", "wall_seconds", "images_per_second")
+# What a kind of model is: each of its parts is code of its own, which may have changed alone.
+PARTS = (
+    "encoder", "text_encoder", "loss", "projector", "decoder", "stages", "represent", "drop",
+    "dataset", "language",
+)  # fmt: skip
 
 
 def check_same_code(scripts, runs, folder):
-    """Run the cheapest finished cell of each script again, for each older version of the code.
+    """Run the cheapest finished cell of each kind again, for each older version of the code.
 
     Returns {version: True where all their numbers were the same}, and writes those down. UserError
     if there is no cell of other code that was run on this hardware.
@@ -36,7 +41,7 @@ def check_same_code(scripts, runs, folder):
         if not all(is_of_todays_recipe(c, scripts[c["script"]]) for c in cells):
             found[version] = False
             continue
-        cheapest = [min((c for c in cells if c["script"] == s), key=cost) for s in names_of(cells)]
+        cheapest = {kind_of(c): c for c in sorted(cells, key=cost, reverse=True)}.values()
         found[version] = all(gives_the_same(c, scripts[c["script"]], runs) for c in cheapest)
         if found[version]:
             first = same.get(today) or same.get(version, version)
@@ -54,8 +59,9 @@ def is_of_todays_recipe(content, script):
     return all(was.get(name, value) == value for name, value in today.items() if name not in told)
 
 
-def names_of(cells):
-    return sorted({content["script"] for content in cells})
+def kind_of(content):
+    """The script and the parts of the model that a cell trained."""
+    return content["script"], *(str(content["settings"].get(part)) for part in PARTS)
 
 
 def cost(content):

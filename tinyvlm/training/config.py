@@ -49,7 +49,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def flag_of(field):
-    return "--" + field.name.replace("_", "-")
+    """As it is typed: a positional one stands alone."""
+    return field.name if field.metadata["positional"] else "--" + field.name.replace("_", "-")
 
 
 def parse(config_class, arguments, description):
