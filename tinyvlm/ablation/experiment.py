@@ -81,7 +81,7 @@ class Experiment:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-OPEN = ("seeds", "shown")  # what may change later
+OPEN = ("seeds", "shown", "source")  # what may change later: none of it changes what is asked
 LATE = "~"  # stands before the hash of what was registered when some of its cells had run
 
 
