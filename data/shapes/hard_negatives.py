@@ -4,7 +4,7 @@
 thing. `sample_pope`: is there a SHAPE, half of them there and half of them not. (Two pictures and
 two captions: winoground.py.)
 
-Captions are lists of noun phrases (n, m, 4) as everywhere; `grammar.caption` writes them, in
+Captions are lists of noun phrases (n, m, 4) as everywhere; `grammar.caption_texts` writes them, in
 reading order. They tell sizes, colours, shapes and places, but no places where attributes change
 hands and no sizes where one is added. What a false caption puts in is as frequent in the world as
 what it replaces, and none names a held-out pair, so that words alone do not tell it, with two
