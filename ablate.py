@@ -237,7 +237,7 @@ def report(experiments, config):
         print(f"no claim of {name} has the cells that it takes{hint}")
     if experiments == list(EXPERIMENTS):
         write_atomically(Path(config.out), page(answers, registered).encode())
-        write_between_marks(Path(config.readme), claims_list(answers))
+        write_between_marks(Path(config.readme), claims_list(answers, registered))
         print(f"{config.out} has all of these, {config.readme} the verdicts")
     return {answer.experiment.name: answer.findings for answer in begun(answers)}
 

@@ -440,13 +440,18 @@ def test_the_readme_lists_what_is_decided_and_names_what_is_open(scripts, tmp_pa
         claims=(Claim("mlp", ">", 0.1), Claim("mlp", ">", 0.2), Claim("linear", ">", "mlp")),
     )
     found = results.load_results(tmp_path / "cells")
-    listed = report.claims_list([answer_of(both, REAL, found), answer_of(more, REAL, found)])
+    listed = report.claims_list(
+        [answer_of(both, REAL, found), answer_of(more, REAL, found)],
+        {"connector": both.registration, "more": LATE + more.registration},
+    )
     reproduced, reversed_, still_open = listed.replace("\n  ", " ").splitlines()
-    start = "- **REPRODUCED** connector (`vqa`) `mlp > linear` (+10.0); more (`vqa`) `mlp > 0.1` (+"
+    start = (
+        "- **REPRODUCED** connector (`vqa`) `mlp > linear` (+10.0); more* (`vqa`) `mlp > 0.1` (+"
+    )
     assert reproduced.startswith(start) and reproduced.endswith(" and 1 more.")
-    assert reversed_ == "- **REVERSED** more (`vqa`) `linear > mlp` (-10.0)."
+    assert reversed_ == "- **REVERSED** more* (`vqa`) `linear > mlp` (-10.0)."
     assert still_open == "- **INCONCLUSIVE** connector 1."
-    assert report.claims_list([]) == "\n"
+    assert report.claims_list([], {}) == "\n"
 
 
 def test_the_page_ends_with_how_seeds_scatter(scripts, tmp_path):
@@ -481,7 +486,7 @@ def test_where_nothing_is_claimed_the_numbers_stand_there_alone(scripts, tmp_pat
     text = report.page([answer], {})
     assert "Claimed: nothing" in text and "| mlp | `--projector mlp` | 1 |" in text
     assert "difference of interest" not in text and "verdict |\n| --- |" in text.split("##")[0]
-    assert report.claims_list([answer]) == "\n"
+    assert report.claims_list([answer], {}) == "\n"
     assert planning.what_can_be_seen(numbers, answer.arms, 3) == "nothing is claimed"
 
 

@@ -99,18 +99,20 @@ def twins_of(answers):
     return [answer.arms for answer in answers if answer.experiment.name in NOISE]
 
 
-def claims_list(answers):
+def claims_list(answers, registered):
     """README's list: the claims by verdict, of an experiment one with its difference in points and
-    how many more, of open ones how many."""
+    how many more, of open ones how many. A star: it was not registered before it ran."""
     lines = []
     for verdict in VERDICTS:
         listed = []
         for answer in begun(answers):
             own = [f for f in answer.findings if f.seeds and f.verdict == verdict]
+            name = answer.experiment.name
+            name += "*" * (registered.get(name) != answer.experiment.registration)
             if own and verdict == "INCONCLUSIVE":
-                listed.append(f"{answer.experiment.name} {len(own)}")
+                listed.append(f"{name} {len(own)}")
             elif own:
-                about = f"{answer.experiment.name} (`{answer.experiment.metric}`)"
+                about = f"{name} (`{answer.experiment.metric}`)"
                 more = f" and {len(own) - 1} more" if len(own) > 1 else ""
                 listed.append(f"{about} `{own[0].claim}` ({points(own[0].difference)}){more}")
         text = f"- **{verdict}** {'; '.join(listed)}."
