@@ -132,7 +132,9 @@ def test_long_lines_are_broken_at_spaces_and_lose_nothing():
     assert all(sum(len(word) + 1 for word, _ in part) <= 44 for part in broken)
     words = [(word, truth) for text, truth in line for word in text.split()]
     assert [piece for part in broken for piece in part] == words
-    assert plots.wrap([("x" * 100, None)], 44)[-1] == [("x" * 100, None)]
+    cut = plots.wrap([("x" * 100, None)], 44)
+    assert "".join(word for line in cut for word, _ in line) == "x" * 100
+    assert all(0 < sum(map(plots.columns_of, line[0][0])) < 44 for line in cut)
 
 
 def test_curves_have_one_panel_for_each_quantity(tmp_path):

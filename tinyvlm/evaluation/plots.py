@@ -175,16 +175,22 @@ def overlay_saliency(picture, *saliency):
 
 
 def wrap(line, width):
-    """Break a line of pieces at spaces: a list of lines."""
+    """Break a line of pieces at spaces, and words that fit in no line: a list of lines."""
     result, used = [[]], 0
     for text, truth in line:
-        for word in drawable(text).split():
-            if used + columns_of(word) + 1 > width:
+        for word in (part for word in drawable(text).split() for part in cut(word, width - 1)):
+            if used + columns_of(word) + 1 > width and result[-1]:
                 result.append([])
                 used = 0
             result[-1].append((word, truth))
             used += columns_of(word) + 1
     return result
+
+
+def cut(word, most):
+    """A word in pieces of at most so many columns."""
+    size = most // 2 if any(map(is_syllable, word)) else most
+    return [word[k : k + size] for k in range(0, len(word), size)]
 
 
 def columns_of(word):
