@@ -74,6 +74,12 @@ def scores(runs, key, digits=3):
     return over_seeds([run[key] for run in runs if key in run], digits)
 
 
+def mean_of(runs, key):
+    """Over the seeds of which it was measured."""
+    values = [run[key] for run in runs if key in run]
+    return sum(values) / len(values)
+
+
 def seeds_of(runs):
     return "seed 0" if len(runs) == 1 else f"mean of {len(runs)} seeds"
 
@@ -175,17 +181,16 @@ def readme_table(results):
     rows = []
     for name, title in PROJECTORS.items():
         runs = results["vlm"][name]
-        means = [
-            sum(run[key] for run in runs) / len(runs)
+        seconds, f1, misdescribed, vqa = (
+            mean_of(runs, key)
             for key in ("seconds", "fact_f1", "misdescribed_i", "mean of families")
-        ]
-        seconds, f1, misdescribed, vqa = means
+        )
         cells = [f"{seconds / 60:.0f} min", f"{f1:.3f}", f"{misdescribed:.1%}", f"{vqa:.3f}"]
         rows.append([title, *cells])
     head = ["`--projector`", "time", "facts right (F1)", "objects misdescribed", "questions right"]
     clip = results["clip"]
-    seconds = sum(run["wall_seconds"] for run in clip) / len(clip)
-    mean = {key: sum(run[key] for run in clip) / len(clip) for _, key, _ in CLIP_ROWS}
+    seconds = mean_of(clip, "wall_seconds")
+    mean = {key: mean_of(clip, key) for _, key, _ in CLIP_ROWS}
     text = (
         f"CLIP, {seconds:.0f} seconds, {seeds_of(clip)}: cosine"
         f" {mean['matched_cosine']:.2f} for a picture and its caption,"
