@@ -21,7 +21,7 @@ import train_vlm
 from experiments.catalogue import EXPERIMENTS
 from tinyvlm.ablation.cells import cell_of
 from tinyvlm.ablation.experiment import LATE, OWN
-from tinyvlm.ablation.findings import answer_of, arms_of, complete_seeds
+from tinyvlm.ablation.findings import answer_of, arms_of, complete_seeds, older_seeds
 from tinyvlm.ablation.own_question import check_metric, own_question, refuse_equal_arms
 from tinyvlm.ablation.planning import kind_of_cell, shard_of, times_here, what_can_be_seen
 from tinyvlm.ablation.plots import draw
@@ -172,6 +172,9 @@ def show_plan(experiments, config):
         known = [times[k] for k in map(kind_of_cell, missing) if k in times]
         unknown = len(missing) - len(known)
         print(f"{experiment.name}: {len(missing)} cells to run, with what they need")
+        if cells and (older := older_seeds(arms)):
+            print(f"    seeds {', '.join(map(str, older))} are of older code or another machine and"
+                  " are run again, for those of one maker alone are compared")  # fmt: skip
         print(f"    about {sum(known) / 60:.0f} minutes here", end="")
         print(f", and {unknown} that were never timed here" if unknown else "")
         print(f"    {what_can_be_seen(experiment, arms, seeds)}")

@@ -295,6 +295,23 @@ def test_a_seed_is_finished_by_one_maker(scripts, tmp_path, monkeypatch):
     assert wanted({}, shard="1/2") == [name for name in old if "seed 1" in name]
 
 
+def test_a_plan_says_that_seeds_of_older_code_are_run_again(scripts, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(ablate, "SCRIPTS", scripts)
+    monkeypatch.setattr(ablate, "EXPERIMENTS", [CONNECTOR])
+    run(CONNECTOR, scripts, tmp_path, seeds=2)
+    folders = dict(runs=str(tmp_path / "runs"), cells=str(tmp_path / "cells"))
+    config = ablate.Config(command="plan", name="connector", **folders)
+
+    def planned(seeds):
+        ablate.main(dataclasses.replace(config, seeds=seeds))
+        return capsys.readouterr().out
+
+    capsys.readouterr()
+    assert "run again" not in planned(3)  # today's code has made them
+    other_code(monkeypatch)
+    assert "seeds 0, 1 are of older code" in planned(3) and "run again" not in planned(2)
+
+
 def test_seeds_of_several_makers_are_not_pooled(scripts, tmp_path, monkeypatch):
     """Two seeds of older code and one of today's are two, not three; the third is left out."""
     run(CONNECTOR, scripts, tmp_path, seeds=2)

@@ -73,6 +73,12 @@ def complete_seeds(arms):
     return of_one_maker(list(arms.values()))
 
 
+def older_seeds(arms):
+    """Those of complete_seeds that were not made by today's code on this machine, in order."""
+    one = next(iter(arms.values()))
+    return sorted(seed for seed in complete_seeds(arms) if not one[seed].is_todays)
+
+
 def of_one_maker(arms):
     """The seeds of which all arms are there, made by one maker: by the one with most such seeds, of
     several the latest. arms: [{seed: Result}]."""

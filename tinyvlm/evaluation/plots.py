@@ -5,6 +5,7 @@ that nothing of the caller's settings changes.
 """
 
 import io
+import itertools
 from functools import lru_cache
 from pathlib import Path
 
@@ -178,7 +179,7 @@ def wrap(line, width):
     """Break a line of pieces at spaces, and words that fit in no line: a list of lines."""
     result, used = [[]], 0
     for text, truth in line:
-        for word in (part for word in drawable(text).split() for part in cut(word, width - 1)):
+        for word in itertools.chain(*(cut(whole, width - 1) for whole in drawable(text).split())):
             if used + columns_of(word) + 1 > width and result[-1]:
                 result.append([])
                 used = 0
