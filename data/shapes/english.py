@@ -45,3 +45,14 @@ THERE = "there"  # for an {attribute}, where a thing has none
 COMMA, AND = ",", "and"  # between the noun phrases of a caption, and before the last
 # A word that changes beside others: (word, what it becomes, where those stand, those).
 AGREEMENT = (("a", "an", 1, ("orange", "object", "image")),)
+
+# What people say, and how it is said here: (pattern, instead), for questions that are not known.
+REWORDINGS = (
+    (r"\b(also|too|as well)\b", ""),
+    (r"\bhow much\b", "how many"),
+    (r"\b(on|in|to) the (?=(top|bottom|left|right|center)\b)", "at the "),
+    (r"\b(objects|things)\b", "shapes"),
+    (r"\bshapes\b", "objects"),
+    # As in "is the circle red": is there such a thing?
+    (r"^is (?:the|this|that) (.+) (?:thing|object|one) an? (.+)$", r"is there a \1 \2"),
+)

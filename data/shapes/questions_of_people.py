@@ -10,36 +10,6 @@ STOPS = ".!;:…。！；：\u200b\ufeff"  # and zero-width spaces
 SPELLINGS = {
     "color": "colour", "colors": "colours", "centre": "center", "anything": "any thing"
 }  # fmt: skip
-COLOURS_OF_KOREAN = "빨간|주황|노란|초록|청록|파란|보라|흰|하얀"
-# Where no grammar knows a question, it may know what it becomes by one of these: (pattern, what
-# stands there instead), as people say and write it.
-REWORDINGS = (
-    (r"\b(also|too|as well)\b", ""),
-    (r"\bhow much\b", "how many"),
-    (r"\b(on|in|to) the (?=(top|bottom|left|right|center)\b)", "at the "),
-    (r"\b(objects|things)\b", "shapes"),
-    (r"\bshapes\b", "objects"),
-    # As in "is the circle red": is there such a thing?
-    (r"^is (?:the|this|that) (.+) (?:thing|object|one) an? (.+)$", r"is there a \1 \2"),
-    (r"몇개", "몇 개"),
-    (r"(해|려|어)(주세요|줘요|보세요)", r"\1 \2"),
-    (r"(무슨|어떤)(색|모양|크기)", r"\1 \2"),
-    (rf"\b({COLOURS_OF_KOREAN})(?=[가-힣])(?!색)", r"\1 "),
-    (r"(왼쪽|오른쪽)(위|아래)", r"\1 \2"),
-    (r"색깔", "색"),
-    (r"있습니까|있니\b|있어\b", "있나요"),
-    (r"입니까", "인가요"),
-    (r"^(모두|다) 몇 개", "물체는 몇 개"),
-    (r"(?<!더) (?=(많|적)(나요|은가요|아요|어요))", " 더 "),
-    *(
-        (rf"^(\S.*){topic} ({COLOURS_OF_KOREAN})색?(인가요|이에요|예요)", rf"\2 \1{subject} 있나요")
-        for topic, subject in (("은", "이"), ("는", "가"))
-    ),
-    *(
-        (rf"^(\S.*){topic} (큰|작은)가요(?=( \?)?$)", rf"\2 \1{subject} 있나요")
-        for topic, subject in (("은", "이"), ("는", "가"))
-    ),
-)
 
 
 def normalize_question(question, grammars):
@@ -49,14 +19,15 @@ def normalize_question(question, grammars):
     do not know that either, it stays as it was, without a question mark if it had none.
     """
     text = re.sub(r"( \?)+$", " ?", spell(question))
-    ways = [way.removesuffix(" ?") + " ?" for way in (text, *reworded(text))]
+    others = [way for grammar in grammars.values() for way in reworded(text, grammar.tables)]
+    ways = [way.removesuffix(" ?") + " ?" for way in (text, *others)]
     return next((way for way in ways if language_of(way, grammars)), text)
 
 
-def reworded(text):
-    """A spelled question in other words, more and more of REWORDINGS applied: strings."""
+def reworded(text, tables):
+    """A spelled question in other words, by more and more of a language's REWORDINGS: strings."""
     ways = [text]
-    for pattern, instead in REWORDINGS:
+    for pattern, instead in tables.REWORDINGS:
         for way in list(ways):
             new = " ".join(re.sub(pattern, instead, way).split())
             if new not in ways:
