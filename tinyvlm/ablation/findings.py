@@ -39,33 +39,42 @@ class Finding:
 def arms_of(experiment, scripts, results):
     """Finished cells that have what the experiment asks of its arms: {arm: {seed: Result}}.
 
-    results: see load_results. Of a seed those that one maker made of most arms, or the latest such;
-    where an arm lacks that, its latest.
+    results: see load_results. Of a seed those that one maker made of most arms; of several such the
+    one that made most of all seeds, or the latest; where an arm lacks that, its latest.
     """
-    found = {arm: {} for arm in experiment.arms}
+    made = {}  # {seed: {arm: [Result]}}
     for seed in range(MOST_SEEDS):
-        made = {}
         for arm in experiment.arms:
             cell = cell_of(experiment.script, experiment.settings(arm), seed, scripts)
             metric = experiment.metric_of(arm)
             those = [r for r in results.get(cell.key, []) if metric in r.content["metrics"]]
             if those:
-                made[arm] = those
-        best = best_maker(made.values())
-        for arm, those in made.items():
+                made.setdefault(seed, {})[arm] = those
+    of_all = best_maker([those for by_arm in made.values() for those in by_arm.values()])
+    found = {arm: {} for arm in experiment.arms}
+    for seed, by_arm in made.items():
+        best = best_maker(by_arm.values(), of_all)
+        for arm, those in by_arm.items():
             same = [result for result in those if result.maker == best]
             found[arm][seed] = (same or those)[-1]
     return found
 
 
-def best_maker(results_of_arms):
-    """Who made most arms (or seeds); of several the latest. results_of_arms: [[Result]]."""
+def best_maker(results_of_arms, preferred=None):
+    """Who made most arms (or seeds); of several the preferred one, or the latest.
+
+    results_of_arms: [[Result]].
+    """
     arms, latest = Counter(), {}
     for those in results_of_arms:
         arms.update({result.maker for result in those})
         for result in those:
             latest[result.maker] = max(result.content["date"], latest.get(result.maker, ""))
-    return max(arms, key=lambda maker: (arms[maker], latest[maker]), default=None)
+
+    def order(maker):
+        return arms[maker], maker == preferred, latest[maker]
+
+    return max(arms, key=order, default=None)
 
 
 def complete_seeds(arms):
