@@ -214,9 +214,9 @@ def register(experiment, results, config):
     """Write down what the experiment is, before its first cell runs; LATE, if cells that it shares
     with others have run before."""
     path = make_folder(config.cells) / REGISTERED
-    known, arms = read_json(path), arms_of(experiment, SCRIPTS, results)
-    late = LATE if any(arms.values()) else ""
+    known = read_json(path)
     if experiment.name not in known and experiment in EXPERIMENTS:
+        late = LATE if any(arms_of(experiment, SCRIPTS, results).values()) else ""
         write_json(path, known | {experiment.name: late + experiment.registration})
 
 

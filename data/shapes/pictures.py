@@ -92,28 +92,29 @@ class Pictures:
             for caption, objects in zip(captions, self.scenes.objects, strict=True)
         ]
 
+    def read(self, question):
+        """The grammar that knows a question, and what it asks (10,); None twice if none does."""
+        grammar = self.data.grammars.get(language_of(question, self.data.grammars))
+        return grammar, grammar and grammar.parser.parse(question, question=True)
+
     def mark_answers(self, question, answers):
         """Answers (n strings) to one question as pieces of text for a page: captions that it asks
         for phrase by phrase, others as a whole; None where the truth is not known."""
-        targets, grammars = self.answers(question), self.data.grammars
-        grammar = grammars.get(language_of(question, grammars))
-        if grammar and grammar.parser.parse(question, question=True)[truth.KIND] >= len(
-            truth.KINDS
-        ):
+        _, row = self.read(question)
+        if row is not None and row[truth.KIND] >= len(truth.KINDS):
             return self.mark(answers)
         return [
             [(said or "(nothing)", None if target is None else said == target)]
-            for said, target in zip(answers, targets, strict=True)
+            for said, target in zip(answers, self.answers(question), strict=True)
         ]
 
     def answers(self, question):
         """The right answers to one question, in its language: n strings, None where there is none
         to know."""
-        grammars = self.data.grammars
-        grammar = grammars.get(language_of(question, grammars))
+        grammar, row = self.read(question)
         if grammar is None:
             return [None] * len(self)
-        rows = np.tile(grammar.parser.parse(question, question=True), (len(self), 1))
+        rows = np.tile(row, (len(self), 1))
         level = rows[:, truth.KIND] - len(truth.KINDS)
         if level[0] >= 0:
             said = truth.asked_caption(level, self.scenes.objects)

@@ -192,7 +192,8 @@ def notes(experiment, arms, findings, registered):
     elif registered == experiment.registration:
         yield f"Registered before its first cell ran: `{registered}`."
     elif registered == LATE + experiment.registration:
-        yield f"Registered when cells that it shares with others had run: `{registered[1:]}`."
+        own = experiment.registration
+        yield f"Registered when cells that it shares with others had run: `{own}`."
     else:
         yield f"**Changed since its first cell ran**: `{registered}`, `{experiment.registration}`."
     results = [result for by_seed in arms.values() for result in by_seed.values()]
