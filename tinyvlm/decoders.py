@@ -14,7 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tinyvlm.layers import Block, Head, SquaredReLU, SwiGLU, grid_shape, init_weights, rotary_angles
+from tinyvlm.layers import (
+    Block,
+    Head,
+    SquaredReLU,
+    SwiGLU,
+    begin_alike,
+    grid_shape,
+    init_weights,
+    rotary_angles,
+)
 
 MAX_TEXT_TOKENS = 96  # in one text
 
@@ -122,16 +131,6 @@ class GPT(Decoder):
 
     def angles(self, positions):
         return None  # its words have their positions already
-
-
-@torch.no_grad()
-def begin_alike(decoder, other):
-    """What both have begins in `decoder` as in `other`, in place: two of one seed differ in nothing
-    but what they are."""
-    weights = other.state_dict()
-    for name, weight in decoder.state_dict().items():
-        if name in weights and weights[name].shape == weight.shape:
-            weight.copy_(weights[name])
 
 
 class GPTSquaredReLU(GPT):

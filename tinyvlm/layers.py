@@ -207,3 +207,13 @@ def init_weights(module):
             nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Embedding):
         nn.init.normal_(module.weight, std=0.5)
+
+
+@torch.no_grad()
+def begin_alike(module, other):
+    """What both have begins in `module` as in `other`, in place: two of one seed differ in nothing
+    but what they are."""
+    weights = other.state_dict()
+    for name, weight in module.state_dict().items():
+        if name in weights and weights[name].shape == weight.shape:
+            weight.copy_(weights[name])

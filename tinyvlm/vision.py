@@ -14,7 +14,7 @@ from einops.layers.torch import Rearrange
 from torch import nn
 
 from tinyvlm.convolutions import BasicBlock, ConvNeXtBlock, strided_conv
-from tinyvlm.layers import Block, init_weights, patch_centers, sincos_2d
+from tinyvlm.layers import Block, begin_alike, init_weights, patch_centers, sincos_2d
 
 GRID = 14  # patches along a side; the picture's side is GRID * patch_size
 REGISTERS = 4
@@ -101,6 +101,11 @@ class StemViT(ViT):
 
     Xiao et al., "Early convolutions help transformers see better" (2021).
     """
+
+    def __init__(self, *, image_size=56, dim=64, depth=4, heads=2):
+        vit = ViT(image_size=image_size, dim=dim, depth=depth, heads=heads)
+        super().__init__(image_size=image_size, dim=dim, depth=depth, heads=heads)
+        begin_alike(self, vit)
 
     def make_patch_embed(self, patch_size, dim):
         return nn.Sequential(

@@ -21,8 +21,8 @@ MACROS = dict(
     WHERE="(|||here|there|in THIS IMAGE|in it|in this one)",
     SEE="(do you see|can you (see|find)|do i see|can i see|you (see|find|can see)|are there"
     "|there are|are here)",
-    LOOK="(look (at THIS IMAGE|here|at it|there|up|down|left|right|above|below|up and down"
-    "|left and right|left or right|to the left and to the right|here and there|at the THINGS"
+    LOOK="(look (at THIS IMAGE|here|at it|there|up and down|above and below|left and right"
+    "|left or right|to the left and to the right|here and there|at the THINGS"
     "|at (the|any) (colour|size|shape|number) of the THINGS|)|find out|count and look)",
 )
 # What may stand before and behind every question.
@@ -76,13 +76,14 @@ QUESTIONS = dict(
         "is there a THING (here|) that is a {a}",
         "is THIS {bare} {attribute}",
         "(is|is there|do you see) (any|a) {bare} {attribute}",
-        "is (one|any|some) of THIS THINGS a {a}",
+        "is (one|any) of the THINGS (here|there|) a {a}",
         "are (any|some) (of the|) {bares} {attribute}",
         "a {a} PAUSE (is it (here|there)|do you see (it|one)|can you (see|find|show me) (it|one))",
         "(find|show me|look for) a {a} PAUSE (is it|is there one|is one) (here|in THIS IMAGE)",
         "is there as much as one {a} WHERE",
-        "are there one or (more|many) {as} WHERE",
-        "are there no fewer than one {a} WHERE",
+        "are there one or more {as} WHERE",
+        "one or many PAUSE are there {as} WHERE",
+        "is the number of {as} WHERE no fewer than one",
         "is there a {a} of any kind WHERE",
         "(any|some) {as} WHERE",
         "is it a IMAGE of a {a}",

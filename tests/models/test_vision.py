@@ -7,7 +7,7 @@ import torch
 from helpers import begun, every_parameter_learns
 from helpers import small_encoder as small
 
-from tinyvlm.vision import GRID, REGISTERS, VISION_ENCODERS, normalize_pixels
+from tinyvlm.vision import GRID, REGISTERS, VISION_ENCODERS, ViT, normalize_pixels
 
 pytestmark = pytest.mark.quick
 
@@ -105,6 +105,17 @@ def test_tokens_stand_row_by_row(name):
     lit[..., :2, -2:] = 255
     changed = (encoder(lit)[0] - encoder(black)[0]).norm(dim=-1)[0]
     assert changed.argmax() in (12, 13, 26, 27)
+
+
+@pytest.mark.parametrize("name", [name for name in VISION_ENCODERS if issubclass(
+    VISION_ENCODERS[name], ViT)])  # fmt: skip
+def test_transformers_of_one_seed_begin_alike(name):
+    """Whatever reads the patches, and whatever stands beside them."""
+    blocks = []
+    for kind in ("vit", name):
+        torch.manual_seed(0)
+        blocks.append(VISION_ENCODERS[kind](dim=16, depth=2).blocks.state_dict())
+    assert blocks[0] and all(torch.equal(blocks[0][key], blocks[1][key]) for key in blocks[0])
 
 
 def test_bytes_become_floats_between_minus_one_and_one():
