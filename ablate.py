@@ -9,8 +9,8 @@
         --arm "qformer: --projector qformer" --metric vqa --seeds 3    # one's own question
 
 An experiment is data (experiments/catalogue.py). A cell is one run of a training script, in
-runs/ablate; what it found is kept in experiments/cells, so that anyone can add seeds later. What is
-compared was made by one version of the code on one machine.
+runs/ablate; what it found is kept in experiments/cells. What is compared was made by one version of
+the code on one machine: who has those adds seeds, anyone else runs them all anew.
 """
 
 import dataclasses
@@ -32,6 +32,7 @@ from tinyvlm.ablation.report import (
     claims_list,
     page,
     section,
+    shown_arms,
     twins_of,
     write_between_marks,
 )
@@ -231,7 +232,7 @@ def report(experiments, config):
     for answer in begun(answers):
         name, is_ours = answer.experiment.name, answer.experiment in EXPERIMENTS
         folder = make_folder(Path(config.out).parent / PICTURES if is_ours else config.runs)
-        draw(answer.experiment, answer.arms, folder / f"{name}.png")
+        draw(answer.experiment, shown_arms(answer), folder / f"{name}.png")
         print(section(answer, registered.get(name), twins))
         print(f"{folder}/{name}.png draws it\n")
     if len(experiments) == 1 and not begun(answers):

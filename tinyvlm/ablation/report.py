@@ -29,25 +29,29 @@ align and 286 of instruct. So numbers are lower than those of RESULTS.md.
 
 Arms of a seed share data, order and initial weights, so differences are paired, within one version
 of the code on one machine. `t`: 95 % interval of the mean difference over seeds (Student); `seeds
-and scenes`: bootstrap over both; `p`: that there is a difference (where "=" is claimed: one larger
-than the smallest of interest), Holm's over the claims of an experiment; `p (equal)`: two one-sided
-tests that the difference is smaller than the smallest of interest, corrected, too. REPRODUCED,
-REVERSED: a difference in the claimed, in the opposite direction (it may be smaller than the
-smallest of interest), or arms that are equal, or not, where "=" is claimed; NULL: a difference too
-small to be of interest; INCONCLUSIVE: more seeds are needed. All but the last pass both p and the
-bootstrap. What is claimed is claimed of arms as they are here; where a source does otherwise, its
-line says so.
+and scenes`: bootstrap over both; `p`: of the test of "no difference" (where "=" is claimed: of
+"none larger than the smallest of interest"), small where there is one, Holm's over the claims of an
+experiment; `p (equal)`: of two one-sided tests of "a difference as large as the smallest of
+interest", small where arms are equal, corrected, too. REPRODUCED, REVERSED: a difference in the
+claimed, in the opposite direction (it may be smaller than the smallest of interest), or arms that
+are equal, or not, where "=" is claimed; NULL: a difference too small to be of interest;
+INCONCLUSIVE: more seeds are needed. All but the last pass both p and the bootstrap. What is claimed
+is claimed of arms as they are here; where a source does otherwise, its line says so.
 
 `vqa`: the mean of seven families of questions, asked in minimal pairs (chance: 0.357); `vqa_blind`:
 without the picture, `vqa_unpaired_blind`: of questions that no twin stands beside; `fact_f1`: of
 captions; `r_at_1`: retrieval among 256, both ways, `r_at_1_of_2048` among so many; `zero_shot`: of
 64 classes, `zero_shot_held_out`: of pictures of a pair of colour and shape that training never had,
 or (known) of one that it had; `group_attributes`: Winoground's group score on exchanged colours and
-sizes; `pair_accuracy`: own caption against that of the picture's edited twin; `modality_gap`: from
-the mean of the pictures' vectors to that of the captions'; `misdescribed_i`: of the objects in a
-caption, those not there as described, `chair_i`: those whose shape is not there. In the pictures
-dots are seeds, bars 95 % intervals of their mean. Hashes are those of sources, and of experiments
-as they were registered; they are no commits.
+sizes; `pair_accuracy`: own caption against that of the picture's edited twin; `matched_cosine`: of
+a picture and its caption; `modality_gap`: from the mean of the pictures' vectors to that of the
+captions' (0.01 is a point); `misdescribed_i`: of the objects in a caption, those not there as
+described, `chair_i`: those whose shape is not there; `vqa_hard_count`: "how many", where it is two
+or more; `count_all`: how many things in all; `premise_recognised`: told that there is no such
+thing, or several. Seconds are those of the whole command. In the pictures dots are seeds, bars 95 %
+intervals of their mean (Student's, which may pass 0 and 1). An arm may differ between experiments
+whose code differs. Hashes are those of sources, and of experiments as they were registered; they
+are no commits.
 """
 
 
@@ -139,14 +143,21 @@ def summary_row(experiment, finding):
 
 def section(answer, registered, twins):
     """One experiment: question, source, arms, claims. twins: see twins_of."""
-    experiment, arms, findings = answer.experiment, answer.arms, answer.findings
+    experiment, findings = answer.experiment, answer.findings
     lines = [f"## {experiment.name}", "", experiment.question, ""]
     lines += [*textwrap.wrap(f"Claimed: {experiment.source or 'nothing'}", 100), ""]
-    shown = {arm: of_the_claims(arm, results, findings) for arm, results in arms.items()}
+    shown = shown_arms(answer)
     lines += [*arms_table(experiment, shown), *(claims_table(findings) if findings else [])]
     lines += [f"- {note}" for note in notes(experiment, shown, findings, registered)]
     lines += [f"- {note}" for note in noise_notes(experiment, shown, twins)]
     return "\n".join([*lines, ""])
+
+
+def shown_arms(answer):
+    """The results of an answer's arms that are shown: {arm: {seed: Result}}, see of_the_claims."""
+    return {
+        arm: of_the_claims(arm, results, answer.findings) for arm, results in answer.arms.items()
+    }
 
 
 def of_the_claims(arm, results, findings):
