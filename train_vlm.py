@@ -209,7 +209,8 @@ def build_model(config, encoder, decoder, data):
         )  # fmt: skip
         shape = dict(vision_dim=vision.dim, text_dim=decoder.dim, num_patches=vision.num_tokens)
         projector = with_seed(lambda: make_projector(**shape, **projector_kwargs), config.seed + 2)
-        return DROPPING[config.drop](vision, projector, decoder)
+        own = kwargs_for(DROPPING[config.drop], config, {}, seed=config.seed)
+        return DROPPING[config.drop](vision, projector, decoder, **own)
     except ValueError as error:
         raise UserError(f"{error}; change the sizes")
 
@@ -232,8 +233,7 @@ def validate_stage(model, data, stage, step, items=64):
     if stage.reads_captions:
         return validate_matching(model, data)
     with evaluation_mode(model):
-        shown = not stage.text_only, stage.has_pieces(step)
-        batch = data.vqa_batch("val", np.arange(items), *shown)
+        batch = data.vqa_batch("val", np.arange(items), not stage.text_only, stage.has_pieces(step))
         losses, aux_loss = model(batch, text_only=stage.text_only)
         val_loss = losses.sum() / (batch.labels != IGNORE).sum() + aux_loss
     scores = {} if stage.text_only else validate(model, data)

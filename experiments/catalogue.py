@@ -346,7 +346,7 @@ EXPERIMENTS = (
         question="Do resamplers lose the places of things?",
         source="Honeybee, Cha et al. 2023: a C-Abstractor is better than a resampler where places"
         " count; DeCo, Yao et al. 2024: average pooling is better than a Q-Former; here queries"
-        " start at places and read around them, which theirs do not",
+        " start at places and are told the places of what they read, which theirs are not",
         script="train_vlm",
         arms={
             name: dict(projector=name, image_tokens=49)

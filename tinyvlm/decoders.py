@@ -30,8 +30,9 @@ MAX_TEXT_TOKENS = 96  # in one text
 
 # ---------------------------------------------------------------- how image tokens are numbered
 #
-# image_mask (b, n), False for those that are not there, which count for nothing -> positions
-# (b, n, 2), rows and columns, from 0, and how many positions the image takes, (b,).
+# image_mask (b, n), False for those that are not there, which nobody else sees -> positions
+# (b, n, 2), rows and columns, from 0, and how many positions the image takes, (b,). (A caption's
+# first word is predicted where the last one would stand: from a blank, if it is not there.)
 
 
 def raster(image_mask):

@@ -58,7 +58,8 @@ class ByAttention(VLM):
         for block in self.decoder.blocks[: BLOCKS - 1]:
             before = block(before, mask=mask, angles=self.decoder.angles(positions))
         rank = self.rank(before, positions, mask, last, n)  # (r, n)
-        # Where there are no words the first one is predicted at the last image token, which stays.
+        # Where there are no words the first one is predicted at the last image token, which stays
+        # if it is there.
         predicts = F.pad(~is_word.any(1, keepdim=True), (n - 1, 0), value=False)
         is_kept = keep_best(rank.masked_fill(predicts, float("inf")), image_mask)
         read = [image_mask] * BLOCKS + [is_kept] * (len(self.decoder.blocks) - BLOCKS)
@@ -76,10 +77,15 @@ class ByAttention(VLM):
 
 
 class AtRandom(ByAttention):
-    """Kept is a half that is drawn once for all pictures: what ranking by attention has to beat."""
+    """Kept is a half that each seed draws once for all pictures: what ranking by attention has to
+    beat."""
+
+    def __init__(self, vision, projector, decoder, seed=0):
+        super().__init__(vision, projector, decoder)
+        self.seed = seed
 
     def rank(self, x, positions, mask, last, n):
-        drawn = torch.rand(n, generator=torch.Generator().manual_seed(0))
+        drawn = torch.rand(n, generator=torch.Generator().manual_seed(self.seed))
         return drawn.to(x.device).expand(len(x), n)
 
 

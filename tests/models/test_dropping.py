@@ -146,3 +146,13 @@ def test_the_better_half_of_what_is_there_is_kept_rounded_up():
 def test_a_decoder_of_two_blocks_has_nothing_to_drop_from():
     with pytest.raises(ValueError, match="after block 2, and there is no more"):
         small("attention", depth=2)
+
+
+def test_each_seed_draws_a_half_of_its_own_and_the_same_for_all_pictures():
+    base, drawn = small("random"), []
+    for seed in (0, 0, 1):
+        model = DROPPING["random"](base.vision, base.projector, base.decoder, seed=seed)
+        ranks = model.rank(torch.zeros(2, 1), None, None, None, 196)
+        assert torch.equal(ranks[0], ranks[1])
+        drawn.append(keep_best(ranks, torch.ones(2, 196, dtype=torch.bool))[0])
+    assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])

@@ -106,13 +106,35 @@ FREE = [name for name, kind in PROJECTORS.items() if "image_tokens" in signature
 def test_image_tokens_are_as_many_as_asked_for_and_32_by_default(name):
     sizes = dict(vision_dim=24, text_dim=32, num_patches=196)
     assert PROJECTORS[name](**sizes).num_tokens == 32
-    for n in (1, 7, 32, 196):
+    for n in (1, 6, 32, 49, 196):
         projector = PROJECTORS[name](**sizes, image_tokens=n)
         assert projector.num_tokens == n and projector(*inputs(1)).shape == (1, n, 32)
     assert set(FREE) == {"avgpool", "cabstractor", "resampler", "slots", "qformer"}
 
 
+@pytest.mark.parametrize("name", ["avgpool", "cabstractor"])
+@pytest.mark.parametrize("n", [7, 31, 33])
+def test_image_tokens_of_a_grid_that_make_none_are_refused(name, n):
+    with pytest.raises(ValueError, match=f"{n} image tokens make no grid"):
+        PROJECTORS[name](vision_dim=24, text_dim=32, num_patches=196, image_tokens=n)
+
+
 # ---------------------------------------------------------------- learned queries
+
+
+@pytest.mark.parametrize("name", ["qformer", "resampler", "slots"])
+def test_learned_queries_know_where_something_is(name):
+    """Though they read all tokens alike, in no order: the same thing elsewhere is something else,
+    and which token comes first is nothing to them but by its place."""
+    torch.manual_seed(0)
+    projector = PROJECTORS[name](vision_dim=24, text_dim=32, num_patches=196, image_tokens=8)
+    tokens = torch.zeros(2, 196, 24)
+    tokens[0, 20:60] = tokens[1, 130:170] = 3 * torch.randn(24)
+    here, there = projector(tokens, None)
+    assert (here - there).abs().max() > 1e-2
+    projector.pos_embed.zero_()
+    here, there = projector(tokens, None)
+    assert (here - there).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("name", ["qformer", "resampler", "slots"])

@@ -107,15 +107,19 @@ def test_tokens_stand_row_by_row(name):
     assert changed.argmax() in (12, 13, 26, 27)
 
 
-@pytest.mark.parametrize("name", [name for name in VISION_ENCODERS if issubclass(
-    VISION_ENCODERS[name], ViT)])  # fmt: skip
-def test_transformers_of_one_seed_begin_alike(name):
+@pytest.mark.parametrize("of, name", [("convvit", "convnext"), *(
+    ("vit", name) for name, kind in VISION_ENCODERS.items() if issubclass(kind, ViT)
+)])  # fmt: skip
+def test_encoders_of_one_family_and_seed_begin_alike(of, name):
     """Whatever reads the patches, and whatever stands beside them."""
-    blocks = []
-    for kind in ("vit", name):
+    weights = []
+    for kind in (of, name):
         torch.manual_seed(0)
-        blocks.append(VISION_ENCODERS[kind](dim=16, depth=2).blocks.state_dict())
-    assert blocks[0] and all(torch.equal(blocks[0][key], blocks[1][key]) for key in blocks[0])
+        weights.append(VISION_ENCODERS[kind](dim=16, depth=3).state_dict())
+    one, other = weights
+    both = [key for key in one if key in other and one[key].shape == other[key].shape]
+    assert "blocks.0.mlp.up.weight" in both
+    assert all(torch.equal(one[key], other[key]) for key in both if key != "pos_embed")
 
 
 def test_bytes_become_floats_between_minus_one_and_one():

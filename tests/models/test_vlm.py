@@ -249,6 +249,11 @@ def some_labels(model, b):
     return image_embeds * image_mask[..., None], image_mask
 
 
+def noise_like(x):
+    """Of which, unlike of one number all over, a norm leaves something."""
+    return 5 * torch.randn(x.shape, generator=torch.manual_seed(2))
+
+
 def test_label_image_tokens_are_the_decoders_own_words_and_zero_where_there_is_none():
     model = small_vlm("label")
     pixels = small_vqa_batch(2).pixels
@@ -264,7 +269,7 @@ def test_absent_labels_change_no_loss(decoder):
     model, batch = small_vlm("label", decoder=decoder).eval(), small_vqa_batch(2)
     image_embeds, image_mask = some_labels(model, 2)
     before = model.token_losses(image_embeds, image_mask, batch)
-    garbage = torch.where(image_mask[..., None], image_embeds, 5.0)
+    garbage = torch.where(image_mask[..., None], image_embeds, noise_like(image_embeds))
     after = model.token_losses(garbage, image_mask, batch)
     assert torch.allclose(before, after, atol=1e-6)
     assert not torch.allclose(before, model.token_losses(garbage, None, batch), atol=1e-3)
@@ -279,7 +284,7 @@ def test_absent_labels_change_no_loss(decoder):
 def test_absent_labels_change_no_word_and_one_by_one_equals_batched(decoder):
     model = small_vlm("label", decoder=decoder).eval()
     image_embeds, image_mask = some_labels(model, 3)
-    garbage = torch.where(image_mask[..., None], image_embeds, 5.0)
+    garbage = torch.where(image_mask[..., None], image_embeds, noise_like(image_embeds))
     prompts = tokens([300, 301], [310], [])
     said = model.generate(image_embeds, prompts, image_mask=image_mask, max_new_tokens=6)
     other = model.generate(garbage, prompts, image_mask=image_mask, max_new_tokens=6)
@@ -308,7 +313,7 @@ def test_what_prefill_reads_equals_the_full_forward(decoder):
     last_hidden, kv_cache, attention_mask, start = model.prefill(
         image_embeds, tokens(*prompts), image_mask
     )
-    garbage = torch.where(image_mask[..., None], image_embeds, 5.0)
+    garbage = torch.where(image_mask[..., None], image_embeds, noise_like(image_embeds))
     read_garbage, *_ = model.prefill(garbage, tokens(*prompts), image_mask)
     assert torch.allclose(read_garbage, last_hidden, atol=1e-5)
     n = image_embeds.shape[1]
