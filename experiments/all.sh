@@ -31,8 +31,5 @@ train vlm-held train_vlm.py --held-out 2 --clip runs/clip-held
 train clip-cooccurrence train_clip.py --dataset shapes-cooccurrence
 train vlm-cooccurrence train_vlm.py --dataset shapes-cooccurrence --clip runs/clip-cooccurrence
 
-python evaluate.py --compare runs/vlm-label runs/vlm-linear runs/vlm-qformer \
-    runs/vlm-mlp runs/vlm-pixelshuffle
-cp runs/compare/compare.md experiments/compare_projectors.md
 python experiments/collect.py
 python experiments/write_results.py
