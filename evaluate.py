@@ -26,6 +26,7 @@ from tinyvlm.evaluation.reports import (
     answer_sections,
     presence_sections,
     print_table,
+    report_name,
     write_comparison,
     write_report,
 )
@@ -44,7 +45,7 @@ class Config:
         "", "checkpoint, or its folder; if empty runs/vlm-qformer", positional=True
     )
     compare: tuple = option((), "several checkpoints of one kind, side by side")
-    split: str = option("test", "which pictures: train, val, test, more (objects) ...")
+    split: str = option("test", "which pictures: train (of a VLM: read of), val, test, more ...")
     items: int = option(
         500, "pictures for captions, and for questions of each family", min=20, max=20000
     )
@@ -84,9 +85,7 @@ def main(config):
         write_comparison(folder, list(paths), sections, config.split)
         return sections
     [loaded], [(sections, (pixels, lines))] = models, reports
-    file = loaded.about["file"]
-    name = "report" if file == "last.pt" else f"report-{Path(file).stem}"
-    name += f"-drop-{config.drop}" if config.drop else ""  # beside the run's own
+    name = report_name(Path(loaded.about["file"]), config)
     write_report(folder, name, loaded.about, sections, split=config.split, items=config.items)
     plots.save_image_grid(pixels, lines, folder / f"{name}.png")
     for title, metrics in sections.items():

@@ -18,7 +18,7 @@ from tinyvlm.evaluation.common import evaluation_mode
 from tinyvlm.evaluation.eval_clip import evaluate_test, validate
 from tinyvlm.evaluation.metrics import max_accuracy_with_duplicates
 from tinyvlm.evaluation.wrap_up import wrap_up
-from tinyvlm.losses import LOSSES, initial_bias
+from tinyvlm.losses import LOSSES, initial_bias, own_pairs
 from tinyvlm.text import TEXT_ENCODERS
 from tinyvlm.training.ahead import MadeAhead
 from tinyvlm.training.checkpoint import config_from, load_weights
@@ -131,9 +131,8 @@ def main(config):
         if not run.dist.is_main:
             return {}
         table, scores = evaluate_test(model, data, config.eval_items)
-        result = wrap_up(run, table, scores)
         draw_samples(model, data, run.folder / "samples.png")
-        return result
+        return wrap_up(run, table, scores)
 
 
 def make_batch(run, data, step):
@@ -186,10 +185,11 @@ def load_model(saved, path, device):
 
 
 def duplicates_note(data, config):
-    """How many captions of a batch the paper's loss could tell apart at best."""
-    tokens = data.caption_batch("train", np.arange(config.batch_size)).tokens
-    best = max_accuracy_with_duplicates(tokens)
-    return f"of {len(tokens)} captions {best:.1%} can be told apart; the loss: {config.loss}"
+    """How many true captions of a batch could find their picture at best by the paper's loss."""
+    batch = data.caption_batch("train", np.arange(config.batch_size))
+    is_true = own_pairs(batch.pixels, batch.tokens, batch.is_match)  # (k b, b)
+    best = max_accuracy_with_duplicates(batch.tokens, is_true)
+    return f"of {is_true.sum()} true captions {best:.1%} can be told apart; loss: {config.loss}"
 
 
 def validation_loss(model, data, config, items=256):

@@ -39,7 +39,7 @@ from tinyvlm.training.checkpoint import config_from, load_weights
 from tinyvlm.training.checks import check_settings, stages_of
 from tinyvlm.training.config import UserError, kwargs_for, option, run_script
 from tinyvlm.training.distributed import autocast
-from tinyvlm.training.files import append_log
+from tinyvlm.training.files import log_once
 from tinyvlm.training.loop import Run
 from tinyvlm.training.optim import backward_and_step, set_lr
 from tinyvlm.training.parts import (
@@ -148,9 +148,8 @@ def main(config):
         if not run.dist.is_main:
             return {}
         table, scores = evaluate_test(model, data, config.eval_items)
-        result = wrap_up(run, table, scores, decoder)
         draw_samples(model, data, run.folder / "samples.png")
-        return result
+        return wrap_up(run, table, scores, decoder)
 
 
 # ---------------------------------------------------------------- stages
@@ -185,7 +184,7 @@ def leave_stage(run, models, data, stages, step, **state):
         if stage.reads_captions and stage.end == step:
             found = evaluate_matching(models[stage.name], data, "test", 2 * run.config.eval_items)
             print_table(f"stage {stage.name}, test split", found)
-            append_log(run.folder, step, **{OF_A_STAGE + n: m.value for n, m in found.items()})
+            log_once(run.folder, step, **{OF_A_STAGE + n: m.value for n, m in found.items()})
 
 
 # ---------------------------------------------------------------- data and model

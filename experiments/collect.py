@@ -30,7 +30,10 @@ LEVELS = ("brief", "normal", "detailed", "list")
 
 
 def read(run, name):
-    return json.loads((ROOT / "runs" / run / f"{name}.json").read_text())
+    content = json.loads((ROOT / "runs" / run / f"{name}.json").read_text())
+    if name == "report" and (content["split"], content["items"]) != ("test", 500):
+        raise SystemExit(f"{run}: the report is not that of python evaluate.py as it is")
+    return content
 
 
 def with_bounds(name, score):

@@ -109,6 +109,19 @@ def skip_test_phase(monkeypatch):
         monkeypatch.setattr(script, "validate", lambda *_: {})
 
 
+def fail_in_step(monkeypatch, script, number, error):
+    """Runs die of an error in the step of this number, from 1, of those that they do."""
+    steps, backward_and_step = [], script.backward_and_step
+
+    def or_fail(*arguments):
+        steps.append(1)
+        if len(steps) == number:
+            raise error
+        backward_and_step(*arguments)
+
+    monkeypatch.setattr(script, "backward_and_step", or_fail)
+
+
 def stop_after(monkeypatch, script, number):
     """Runs are stopped, in good order, once `number` steps are done."""
     after_step = script.Run.after_step

@@ -76,11 +76,7 @@ class Represent(nn.Module):
         self.objectives = objectives
 
     def forward(self, batch):
-        """CaptionBatch, one caption a picture -> {objective: its loss, a scalar}.
-
-        In several processes each contrasts its own part of the batch, and the loss is the mean of
-        theirs.
-        """
+        """CaptionBatch, one caption a picture -> {objective: its loss, a scalar}."""
         self.text.clamp_logit_scale()
         patches, _ = self.encode_patches(batch.pixels)  # (b, m, vision_dim)
         losses, logits = {}, torch.zeros(batch.is_match.shape, device=patches.device)

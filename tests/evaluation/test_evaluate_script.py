@@ -157,9 +157,15 @@ def test_a_report_lies_beside_its_checkpoint_and_bears_its_name(vlm_folder, tmp_
     before = contents(vlm_folder)
     shutil.copy(vlm_folder / "last.pt", tmp_path / "mine.pt")
     run(tmp_path / "mine.pt", "", families="size")
+    run(tmp_path / "mine.pt", "", families="size, count", split="more")
     assert {path.name for path in tmp_path.iterdir()} == {"mine.pt"} | {
-        name.replace("report", "report-mine") for name in REPORT
-    }
+        name.replace("report", other)
+        for name in REPORT
+        for other in (
+            "report-mine-items-20-families-size",
+            "report-mine-split-more-items-20-families-size,count",
+        )
+    }  # so that the run's own numbers stay where they are
     assert contents(vlm_folder) == before
 
 

@@ -103,8 +103,14 @@ def test_the_modality_gap_is_the_distance_of_the_means():
 
 def test_duplicates_bound_what_the_papers_loss_can_reach():
     tokens = torch.tensor([[1, 2], [1, 2], [1, 3], [1, 2]])
-    assert metrics.max_accuracy_with_duplicates(tokens) == pytest.approx(2 / 4)
-    assert metrics.max_accuracy_with_duplicates(tokens[1:3]) == 1.0
+    own = torch.eye(4, dtype=torch.bool)
+    assert metrics.max_accuracy_with_duplicates(tokens, own) == pytest.approx(2 / 4)
+    assert metrics.max_accuracy_with_duplicates(tokens[1:3], own[1:3]) == 1.0
+    # Two of one picture are no rivals, and one that is false of its own chooses nothing.
+    assert metrics.max_accuracy_with_duplicates(tokens, own[[0, 0, 2, 2]]) == 2.5 / 4
+    assert metrics.max_accuracy_with_duplicates(tokens, own & (own != own[0])) == pytest.approx(
+        2 / 3
+    )
 
 
 # ---------------------------------------------------------------- captions

@@ -36,6 +36,7 @@ def test_another_seed_and_its_own_language_stage_make_no_difference(tmp_path):
     own = train_vlm.Config(projector="mlp", out="runs/mine", seed=1)
     assert len(found(tmp_path, [cell()], own)) == 1
     assert found(tmp_path, [cell()], dataclasses.replace(own, lr=0.5)) == []
+    assert found(tmp_path, [cell()], dataclasses.replace(own, init="runs/other")) == []
     assert found(tmp_path, [cell()], dataclasses.replace(own, projector="linear")) == []
     assert found(tmp_path, [cell()], own, decoder="llama") == []
     assert found(tmp_path, [cell()], own, script="train_clip") == []

@@ -29,8 +29,11 @@ def coins(seed, scenes, each=1, share=0.3):
 
 def test_a_ratio_is_of_sums_and_its_interval_draws_whole_scenes():
     assert TWO_SCENES.value == 0.5 and TWO_SCENES.items == 8
-    # The extremes are scene 9 twice and scene 7 twice; single items would reach 3 / 4.
-    assert TWO_SCENES.interval() == (0.0, pytest.approx(4 / 6))
+    # Scene 9 twice, both, and scene 7 twice; single items would reach 3 / 4.
+    draws = TWO_SCENES.bootstrap(np.array([7, 9]))
+    assert {round(float(draw), 4) for draw in draws} == {0.0, 0.5, 0.6667}
+    items = 0.25 / draws.var()
+    assert TWO_SCENES.interval() == pytest.approx(wilson_interval(items / 2, items))
 
 
 def test_wilson_intervals_by_hand():
@@ -45,6 +48,27 @@ def test_where_all_agree_the_interval_is_wilsons():
     assert 0.95 < low < 0.99 and high == pytest.approx(1.0)
     low, high = proportion(np.zeros(100), np.arange(100)).interval()
     assert low == 0.0 and 0.01 < high < 0.05
+
+
+def test_one_more_error_never_raises_a_bound():
+    bounds = []
+    for wrong in range(12):
+        right = np.arange(500) >= wrong
+        bounds.append(proportion(right, np.arange(500)).interval())
+    lows, highs = zip(*bounds, strict=True)
+    assert list(lows) == sorted(lows, reverse=True) and list(highs) == sorted(highs, reverse=True)
+    assert bounds[1] == pytest.approx(wilson_interval(499, 500), abs=5e-4)
+
+
+def test_near_one_an_interval_holds_the_truth_as_often_on_either_side():
+    low, high = zip(*(coins(seed, 400, share=0.98).interval() for seed in range(400)), strict=True)
+    assert sum(bound > 0.98 for bound in low) < 16 and sum(bound < 0.98 for bound in high) < 16
+
+
+def test_a_mean_of_cosines_is_no_share():
+    cosines = np.array([-0.5, 0.25, 0.5, 0.125])
+    mean = proportion(cosines, np.arange(4))
+    assert mean.interval() == percentiles(mean.bootstrap(np.arange(4)))
 
 
 def test_scenes_with_nothing_that_counts_say_nothing():

@@ -355,3 +355,13 @@ def test_a_resumed_vlm_needs_its_clip_no_more(clip_folder, vlm_folder):
     words = ["train_vlm.py", "--resume", "--out", vlm_folder, "--clip", "gone"]
     code, stdout, stderr = in_process(*words, *flags(**VLM_ARGS, image_tokens=4))
     assert (code, stderr) == (0, "") and "nothing to do" in stdout
+
+
+def test_what_an_older_checkpoint_does_not_know_had_its_default():
+    """Also where one setting alone is compared, as --clip, --init and --decoder do."""
+    config = train_clip.Config()
+    checkpoint.require_same(config, {}, "old", ["held_out", "language"], "")
+    checkpoint.require_same(config, dict(world="default"), "old", ["dataset"], "")
+    for saved in (dict(dataset="shapes-full"), dict(world="shapes-full")):
+        with pytest.raises(UserError, match="--dataset is shapes, old has shapes-full; hint"):
+            checkpoint.require_same(config, saved, "old", ["dataset"], "hint")

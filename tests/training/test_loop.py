@@ -15,6 +15,7 @@ from helpers import (
     RANDOM_ENCODER,
     VLM_ARGS,
     command,
+    fail_in_step,
     flags,
     in_process,
     same_weights,
@@ -64,18 +65,6 @@ def stop_in_step(monkeypatch, script, number):
     monkeypatch.setattr(script, "backward_and_step", and_stop)
 
 
-def fail_in_step(monkeypatch, script, number, error):
-    steps, backward_and_step = [], script.backward_and_step
-
-    def or_fail(*arguments):
-        steps.append(1)
-        if len(steps) == number:
-            raise error
-        backward_and_step(*arguments)
-
-    monkeypatch.setattr(script, "backward_and_step", or_fail)
-
-
 def rewrite(folder, change):
     """The checkpoint of a folder, changed and sealed anew."""
     content, buffer = checkpoint.load_checkpoint(folder), io.BytesIO()
@@ -115,8 +104,37 @@ def test_metrics_alone_are_protected_too(tmp_path):
 
 def test_a_folder_without_a_run_may_be_used(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "log.jsonl").write_text('{"step": 1}\n')  # of a run that has saved nothing yet
     train(train_clip, tmp_path, steps=1)
     assert (tmp_path / "notes.txt").read_text() == "mine" and (tmp_path / "last.pt").exists()
+
+
+@pytest.mark.parametrize("name", ["report.md", "language.pt", "samples.png", "report-mine.json"])
+def test_what_a_run_would_take_away_is_kept(name, tmp_path):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UserError, match=f"would take away .{name}.; .*--overwrite"):
+        train(train_clip, tmp_path, steps=1)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
+
+
+def test_an_empty_name_is_no_folder():
+    with pytest.raises(UserError, match="empty name"):
+        train(train_clip, "", steps=1)
+
+
+@scripts
+@pytest.mark.parametrize("what", ["curves", "draw_samples"])
+def test_a_run_is_finished_when_its_pictures_are_drawn(script, what, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(script.plots if what == "curves" else script, what, full)
+        with pytest.raises(OSError):
+            train(script, tmp_path)
+    assert not (tmp_path / "metrics.json").exists()
+    train(script, tmp_path, resume=True)
+    assert (tmp_path / "metrics.json").exists()
 
 
 @scripts
@@ -142,7 +160,8 @@ def test_overwriting_that_cannot_begin_leaves_the_folder_as_it_was(tmp_path, mon
 
 def test_overwriting_that_has_begun_leaves_nothing_of_the_older_run(tmp_path, monkeypatch):
     train(train_clip, tmp_path, eval_every=1)
-    for name in ("samples.png", "sample.png", "curves.png", "report.json", "report.md"):
+    names = "samples.png", "sample.png", "curves.png", "report.json", "report.md"
+    for name in (*names, "language.pt", "report-drop-random.png", "report-split-more.json"):
         (tmp_path / name).write_text("of the older run")
     fail_in_step(monkeypatch, train_clip, 2, RuntimeError("wrong"))
     with pytest.raises(RuntimeError):

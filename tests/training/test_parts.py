@@ -226,6 +226,15 @@ def test_a_new_run_leaves_nothing_of_the_older_one(tmp_path):
     assert not (tmp_path / "language.pt").exists()
 
 
+def test_a_language_stage_that_was_another_is_noted(whole, tmp_path, capsys):
+    train(tmp_path / "same", decoder=str(whole["mlp"]))
+    assert "note" not in capsys.readouterr().out
+    train(tmp_path / "other", decoder=str(whole["mlp"]), lr=0.01, num_questions=3)
+    said = capsys.readouterr().out
+    assert "note: its stage was not what this run's would be (" in said
+    assert " then, 0.01 now" in said and "num_questions" in said
+
+
 def test_the_decoder_of_any_vlm_may_be_taken(whole, tmp_path, capsys):
     ended = of_part("decoder.", whole["mlp"])
     train(tmp_path / "file", decoder=str(whole["mlp"] / "last.pt"), **ALIGN)

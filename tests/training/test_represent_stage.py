@@ -2,7 +2,15 @@
 
 import pytest
 from helpers import RANDOM_ENCODER as RANDOM
-from helpers import VLM_ARGS, in_process, same_weights, skip_test_phase, stop_after, weights
+from helpers import (
+    VLM_ARGS,
+    fail_in_step,
+    in_process,
+    same_weights,
+    skip_test_phase,
+    stop_after,
+    weights,
+)
 
 import train_vlm
 from tinyvlm.training import files
@@ -82,6 +90,31 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_end(whole, tmp_path, monkeyp
     assert tests[0] == tests[1] and len(tests[0]) == 1
 
 
+def test_a_run_that_was_killed_behind_the_stage_tells_its_test_once(whole, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        fail_in_step(patch, train_vlm, 3, RuntimeError("killed"))
+        with pytest.raises(RuntimeError):
+            train(tmp_path, eval_every=2)
+    assert load_checkpoint(tmp_path)["step"] == 2
+    train(tmp_path, resume=True, eval_every=2)
+    assert same_weights(tmp_path, whole)
+    [tested] = [line for line in files.read_log(tmp_path) if "test_matching" in line]
+    assert tested == next(line for line in files.read_log(whole) if "test_matching" in line)
+
+
+def test_several_processes_do_not_train_the_stage(tmp_path, monkeypatch):
+    """It contrasts whole batches, which no process has."""
+    enter = train_vlm.Run.__enter__
+
+    def with_another(run):
+        enter(run).dist.size = 2
+        return run
+
+    monkeypatch.setattr(train_vlm.Run, "__enter__", with_another)
+    with pytest.raises(UserError, match="in one process; start one"):
+        train(tmp_path)
+
+
 def test_the_same_run_with_more_validations_learns_the_same(whole, tmp_path):
     train(tmp_path, eval_every=1)
     assert same_weights(tmp_path, whole)
@@ -134,6 +167,8 @@ def test_one_objective_alone_trains_and_leaves_the_others_heads(tmp_path):
         (dict(stages="instruct", shares="1", represent="itc"), "--represent has no effect with"),
         (dict(stages="instruct", shares="1", train_represent="*"), "--train-represent has no eff"),
         (dict(stages="instruct", shares="1", warmup_language=5), "--warmup-language has no effect"),
+        (dict(stages="language", shares="1", warmup=5), "--warmup has no effect"),
+        (dict(stages="represent,language,represent,align"), "names represent twice"),
     ],
 )
 def test_settings_that_do_not_go_with_the_stage_are_refused(settings, named, tmp_path):

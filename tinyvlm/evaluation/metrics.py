@@ -74,12 +74,17 @@ def modality_gap(image, text):
     return apart @ line / max(np.linalg.norm(line), 1e-12)
 
 
-def max_accuracy_with_duplicates(tokens):
-    """The best accuracy that the loss of the CLIP paper can reach on captions (b, t): identical
-    ones cannot be told apart."""
-    rows = [tuple(row) for row in tokens.tolist()]
-    count = Counter(rows)
-    return sum(1 / count[row] for row in rows) / len(rows)
+def max_accuracy_with_duplicates(tokens, is_true):
+    """The best accuracy that captions (n, t) can reach in choosing their pictures by the loss of
+    the CLIP paper: those of several pictures that are identical cannot be told apart.
+
+    is_true: bool (n, pictures), which caption is which picture's own, and true; at most one each.
+    """
+    has_picture, picture = is_true.any(1), is_true.int().argmax(1)
+    pairs = zip(tokens[has_picture].tolist(), picture[has_picture].tolist(), strict=True)
+    pairs = [(tuple(words), whose) for words, whose in pairs]
+    pictures = Counter(words for words, _ in set(pairs))  # that have such a caption
+    return sum(1 / pictures[words] for words, _ in pairs) / len(pairs)
 
 
 # ---------------------------------------------------------------- captions

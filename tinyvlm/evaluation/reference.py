@@ -19,6 +19,7 @@ OF_A_USUAL_CLIP = {"seed", "recipe", "dataset", "language", "held_out"}
 
 def find_references(config, script, decoder="", folder=None):
     """The contents of finished cells that had these settings: [dict], see ablation/results.py.
+    None for a run that begins with another's weights.
 
     script: train_clip or train_vlm. decoder: of a VLM, its kind.
     """
@@ -26,7 +27,9 @@ def find_references(config, script, decoder="", folder=None):
     return [
         content
         for content in contents
-        if content.get("script") == script and is_same_recipe(config, decoder, content)
+        if not config.init
+        and content.get("script") == script
+        and is_same_recipe(config, decoder, content)
     ]
 
 

@@ -4,6 +4,7 @@ import json
 import math
 
 from tinyvlm.evaluation.eval_vlm import vqa_mean
+from tinyvlm.training.config import is_changed
 from tinyvlm.training.files import write_atomically
 
 
@@ -27,6 +28,15 @@ def as_numbers(metric):
     if not math.isnan(metric.chance):
         numbers["chance"] = metric.chance
     return {name: round(value, 5) for name, value in numbers.items()}
+
+
+def report_name(file, config):
+    """A report's name, without its ending: "report" for last.pt as it is. What is asked otherwise
+    is named, so that no report takes another's place; in a folder of one's own --drop alone."""
+    named = ("drop",) if config.out else ("split", "items", "families", "language", "drop")
+    asked = [f"{name}-{getattr(config, name)}" for name in named if is_changed(config, name)]
+    of_file = [] if file.name == "last.pt" else [file.stem]
+    return "-".join(["report", *of_file, *asked]).replace(" ", "")
 
 
 def write_report(folder, name, about, sections, **settings):

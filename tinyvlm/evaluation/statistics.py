@@ -47,14 +47,26 @@ class RatioMetric:
         return weights @ numerator / np.maximum(weights @ denominator, 1e-12)
 
     def interval(self):
-        """95 %: (low, high). Where all items agree a bootstrap knows no doubt; there it is Wilson's
-        over the scenes that count."""
+        """95 %: (low, high). Of a share it is Wilson's over so many independent items as would
+        scatter like whole scenes do in the bootstrap (Kish's effective sample size), whose own
+        percentiles know too little doubt near 0 and 1; of other numbers those percentiles."""
         if not self.denominator.sum():
             return 0.0, 1.0  # nothing was counted, nothing is known
+        scenes = len(np.unique(self.cluster[self.denominator > 0]))
         if self.is_degenerate:
-            scenes = len(np.unique(self.cluster[self.denominator > 0]))
             return wilson_interval(self.value * scenes, scenes)
-        return percentiles(self.bootstrap(np.unique(self.cluster)))
+        draws = self.bootstrap(np.unique(self.cluster))
+        if not self.counts:
+            return percentiles(draws)
+        variance = float(draws.var())
+        items = self.value * (1 - self.value) / variance if variance else scenes
+        return wilson_interval(self.value * items, items)
+
+    @property
+    def counts(self):
+        """Is it a share of things that are counted, right ones among all?"""
+        whole = np.array_equal(self.numerator, np.round(self.numerator))
+        return whole and bool(((self.numerator >= 0) & (self.numerator <= self.denominator)).all())
 
     @property
     def is_degenerate(self):

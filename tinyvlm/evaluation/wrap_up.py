@@ -11,7 +11,7 @@ OF_A_STAGE = "test_"  # before the names, in the log, of what a stage found on t
 
 def wrap_up(run, table, scores, decoder=""):
     """Print the table and where it lies among runs with the same settings, write items.json,
-    metrics.json and curves.png; returns what metrics.json holds.
+    curves.png and, last, metrics.json, for who has that is finished; returns what it holds.
 
     table: {title: metric}, of scores {name: metric}. decoder: of a VLM, its kind.
     """
@@ -23,6 +23,5 @@ def wrap_up(run, table, scores, decoder=""):
     save_items(run.folder / "items.json", scores)
     log = read_log(run.folder)
     tested = {n: value for line in log for n, value in line.items() if n.startswith(OF_A_STAGE)}
-    result = run.finish(scores, {n.removeprefix(OF_A_STAGE): v for n, v in tested.items()})
     plots.curves(log, run.folder / "curves.png", [content["log"] for content in references])
-    return result
+    return run.finish(scores, {n.removeprefix(OF_A_STAGE): v for n, v in tested.items()})

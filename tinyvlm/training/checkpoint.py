@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from tinyvlm.training.config import UserError, in_todays_names, validate_config
-from tinyvlm.training.files import is_folder, write_atomically
+from tinyvlm.training.files import is_folder, read_json, write_atomically
 
 FORMAT = 3  # of a checkpoint
 CHECKSUM_TAG = b"tinyvlm:"  # stands before the SHA-256 of all bytes before it, at the end
@@ -212,10 +212,29 @@ def differences(config, saved, path, may_differ):
     ]
 
 
+def describe_what_is_there(config, lost, may_differ):
+    """What a new run of this config would take away (files.what_would_be_lost, not empty): a run,
+    told by the settings that it does not share with this one, or other files."""
+    if lost[0].name not in ("last.pt", "metrics.json"):
+        return f"what a run would take away ({', '.join(path.name for path in lost)})"
+    older = read_json(lost[0].parent / "config.json")
+    try:
+        other = differences(config, older, lost[0], may_differ)
+    except UserError:  # of another script, or of another version
+        older = {}
+    if not older:
+        return "another run"
+    return f"a run with other settings ({'; '.join(other)})" if other else "this very run"
+
+
 def require_same(config, saved, path, names, hint):
-    """UserError, with the hint, if a setting of these has another value in `saved` (a dict)."""
+    """UserError, with the hint, if a setting of these has another value in `saved` (a dict), which
+    may be older: what did not exist then has its default."""
+    fields = {field.name: field for field in dataclasses.fields(config)}
+    saved = in_todays_names(saved, type(config))
     for name in names:
-        now, then = getattr(config, name), saved[name]
+        now, then = getattr(config, name), saved.get(name, fields[name].default)
+        then = (fields[name].metadata["renamed"] or {}).get(then, then)
         if now != then:
             flag = "--" + name.replace("_", "-")
             raise UserError(f"{flag} is {now}, {path} has {then}; {hint}")

@@ -28,6 +28,7 @@ def check_settings(config):
     left_out = [f"train_{name}" for name in STAGES if name not in names]
     left_out += ["represent"] * ("represent" not in names)
     left_out += ["warmup_language"] * ("language" not in names)
+    left_out += ["warmup"] * all(stage.text_only for stage in stages)
     left_out += ["picture_language"] * all(stage.text_only for stage in stages)
     refuse_unused(config, left_out, f"with --stages {config.stages}")
     if "represent" in names:
@@ -76,7 +77,8 @@ def check_decoder(config, stages):
     """Where another run's decoder is taken, the stages that are left: those that see pictures.
 
     stages: as parse_stages gives them. The steps of the language stage are not done again, so that
-    the others are those of a run that has it, to the last bit. UserError if that cannot be.
+    the others are those of a run that has it, to the last bit, if the stage was trained as this run
+    would (see parts.load_decoder). UserError if that cannot be.
     """
     if config.decoder in DECODERS:
         if config.init:

@@ -16,11 +16,9 @@ except ImportError:  # Windows has no such locks
 
 # What stands in the folder of a run that was finished, sampled and evaluated.
 LANGUAGE_FILE = "language.pt"  # the decoder as the language stage left it
-OF_THE_RUN = ("last.pt", LANGUAGE_FILE, "times.json", "log.jsonl")
-OF_THE_END = (
-    "metrics.json", "items.json", "samples.png", "curves.png", "sample.png",
-    "report.json", "report.md", "report.png",
-)  # fmt: skip
+WEIGHTS = "last.pt", LANGUAGE_FILE
+OF_THE_END = ("metrics.json", "items.json", "samples.png", "curves.png", "sample.png")
+REPORTS = "report*.json", "report*.md", "report*.png"  # of evaluate.py, by patterns
 
 
 class FolderInUse(UserError):
@@ -36,6 +34,8 @@ def is_folder(path):
 
 def make_folder(out):
     """The folder, made if it is not there: Path. UserError if that cannot be."""
+    if not out:
+        raise UserError("an empty name is no folder; name one")
     folder = Path(out)
     try:
         if folder.exists() and not folder.is_dir():
@@ -121,14 +121,25 @@ def read_json(path):
     return {}
 
 
+def what_would_be_lost(folder):
+    """What a new run would take away from a folder: [Path]. A log or settings alone are those of a
+    run that has saved nothing yet."""
+    named = [folder / name for name in (*WEIGHTS, *OF_THE_END)]
+    found = [path for path in named if path.exists()]
+    return found + [path for pattern in REPORTS for path in sorted(folder.glob(pattern))]
+
+
 def start_run(folder, config, step):
     """The folder is this run's now: config.json, and the log cut back to `step`.
 
     Nothing is left of an older run, nor of what a finished one said. UserError if it is read-only.
     """
     try:
-        for name in OF_THE_END if step else OF_THE_RUN + OF_THE_END:
-            (folder / name).unlink(missing_ok=True)
+        for path in what_would_be_lost(folder):
+            if not step or path.name not in WEIGHTS:
+                path.unlink()
+        if not step:
+            (folder / "times.json").unlink(missing_ok=True)
         lines = [line for line in read_log(folder) if line["step"] <= step] if step else []
         text = "".join(json.dumps(line) + "\n" for line in lines)
         write_atomically(folder / "log.jsonl", text.encode())
@@ -142,6 +153,13 @@ def append_log(folder, step, **values):
     line |= {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
     with open(folder / "log.jsonl", "a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
+
+
+def log_once(folder, step, **values):
+    """append_log, but for a step whose line has these already: of a run that was killed behind it
+    and goes on from before."""
+    if not any(line["step"] == step and values.keys() <= line.keys() for line in read_log(folder)):
+        append_log(folder, step, **values)
 
 
 def read_log(folder):

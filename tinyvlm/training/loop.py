@@ -12,6 +12,7 @@ from tqdm import tqdm
 from tinyvlm.training import files
 from tinyvlm.training.checkpoint import (
     checkpoint_file,
+    describe_what_is_there,
     differences,
     load_checkpoint,
     load_optimizers,
@@ -84,25 +85,14 @@ class Run:
             if not times:
                 self.say(f"note: {self.folder}/times.json is missing; times count from here")
             self.clock |= {name: times[name] for name in self.clock if name in times}
-        elif (path.exists() or (self.folder / "metrics.json").exists()) and not config.overwrite:
-            what = f"{self.folder} holds {self.describe_older_run(path)}"
+        elif (lost := files.what_would_be_lost(self.folder)) and not config.overwrite:
+            what = f"{self.folder} holds {describe_what_is_there(config, lost, MAY_DIFFER)}"
             hint = "name another --out, or go on with --resume, or replace it with --overwrite"
             raise UserError(f"{what}; {hint}")
         if config.init and not self.saved:
             self.start = load_checkpoint(config.init, self.kind)
             settings = self.start["config"]
             require_same(config, settings, config.init, ["held_out"], "give the same")
-
-    def describe_older_run(self, path):
-        """The run in the folder, by the settings that it does not share with this one."""
-        older = files.read_json(self.folder / "config.json")
-        try:
-            other = differences(self.config, older, path, MAY_DIFFER)
-        except UserError:  # of another script, or of another version
-            older = {}
-        if not older:
-            return "another run"
-        return f"a run with other settings ({'; '.join(other)})" if other else "this very run"
 
     @property
     def first_step(self):

@@ -7,18 +7,20 @@ The encoder is CLIP's, or with --encoder FOLDER that of any run. Two that no con
     labels      the same with --projector label: it learns from the labels' 18 words alone
 """
 
+import dataclasses
 import os
 from pathlib import Path
 
 from tinyvlm.decoders import DECODERS
 from tinyvlm.training.checkpoint import (
     checkpoint_file,
+    differences,
     load_checkpoint,
     load_weights,
     require_same,
     save_checkpoint,
 )
-from tinyvlm.training.config import UserError
+from tinyvlm.training.config import UserError, in_todays_names
 from tinyvlm.training.files import LANGUAGE_FILE, is_folder
 from tinyvlm.training.settings import encoder_of
 from tinyvlm.vision import VISION_ENCODERS
@@ -44,9 +46,10 @@ def load_encoder(config, run):
         saved = load_run(path, "encoder", VISION_ENCODERS, kinds=("clip", "vlm"))
     other, script = saved["config"], f"train_{saved['kind']}.py"
     require_same(config, other, path, ["held_out"], f"train {saved['kind'].upper()} with the same")
-    if other["dataset"] != config.dataset:
+    known = in_todays_names(other, type(config)).get("dataset", config.dataset)
+    if known != config.dataset:
         hint = f"for one of this data set: python {script} --dataset {config.dataset}"
-        run.say(f"note: the encoder of {path} knows {other['dataset']}; {hint}")
+        run.say(f"note: the encoder of {path} knows {known}; {hint}")
     return skipping(saved["encoder"], config), part_of(saved["model"], "vision.")
 
 
@@ -94,13 +97,19 @@ def load_run(path, part, variants, kinds):
 
 # ---------------------------------------------------------------- the decoder
 
+OF_THE_LANGUAGE_STAGE = (
+    "lr", "muon_lr", "weight_decay", "batch_size", "num_questions", "num_blind", "warmup_language",
+    "train_language",
+)  # fmt: skip
+
 
 def load_decoder(config, run, words):
     """The decoder's kind, and its weights: from the run that --decoder names, or None.
 
     None: they are random, or those of the checkpoint that the run starts from. Of a run's folder
-    it is the decoder that the language stage left, or else the one of last.pt. UserError if it was
-    trained from another seed, in another world or language, or with other sizes.
+    it is the decoder that the language stage left, or else the one of last.pt. A note says what was
+    other in its training. UserError if that was from another seed, in another world or language, or
+    with other sizes.
     """
     if run.start:
         return decoder_kind(run.start), None
@@ -116,6 +125,10 @@ def load_decoder(config, run, words):
     if saved["words"] != words:
         raise UserError(f"{path} was trained by a version with other words; train it again")
     run.say(f"the decoder is that of {path}, after {saved['step']} steps")
+    if saved["kind"] == "decoder":
+        others = {field.name for field in dataclasses.fields(config)} - set(OF_THE_LANGUAGE_STAGE)
+        if found := differences(config, saved["config"], path, others):
+            run.say(f"note: its stage was not what this run's would be ({'; '.join(found)})")
     weights = saved["model"]
     weights = part_of(weights, "decoder.") if saved["kind"] == "vlm" else weights
     return decoder_kind(saved), weights

@@ -64,6 +64,8 @@ def parse_stages(config, begun_for):
     for name in names:
         if name not in STAGES:
             raise UserError(f"--stages names {name!r}; choose from {', '.join(STAGES)}")
+    if names.count("represent") > 1:
+        raise UserError("--stages names represent twice, whose text side is kept for one; name one")
     try:
         shares = [float(share) for share in shares]
     except ValueError:
@@ -101,8 +103,11 @@ def objectives_of(config):
 def models_of(stages, vlm, run):
     """What each stage trains, {name: model}: the VLM, or for stage represent its encoder and its
     projector with a text side, fresh or from where the run goes on. UserError if a pattern of what
-    it trains matches no parameter."""
+    it trains matches no parameter, or several processes were to train that stage."""
     models = {stage.name: vlm for stage in stages}
+    if "represent" in models and run.dist.size > 1:
+        hint = "start one process, or leave the stage out"
+        raise UserError(f"stage represent contrasts whole batches, in one process; {hint}")
     if "represent" in models:
         sizes = dict(dim=vlm.decoder.dim, depth=len(vlm.projector.blocks))
         vocab_size = vlm.decoder.tok_embed.num_embeddings
