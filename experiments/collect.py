@@ -8,6 +8,7 @@ import json
 from write_results import FAMILIES, ROOT
 
 PATH = ROOT / "experiments" / "results.json"
+ITEMS = 500  # of evaluate.py, if nothing else is asked
 CAPTION = (
     "fact_f1", "fact_recall", "fact_precision", "exact_caption", "chair_i", "chair_s",
     "misdescribed_i", "misdescribed_s", "objects_recall", "unparseable",
@@ -31,7 +32,7 @@ LEVELS = ("brief", "normal", "detailed", "list")
 
 def read(run, name):
     content = json.loads((ROOT / "runs" / run / f"{name}.json").read_text())
-    if name == "report" and (content["split"], content["items"]) != ("test", 500):
+    if name == "report" and (content["split"], content["items"]) != ("test", ITEMS):
         raise SystemExit(f"{run}: the report is not that of python evaluate.py as it is")
     return content
 

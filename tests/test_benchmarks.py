@@ -64,3 +64,10 @@ def test_two_steps_in_turn_have_the_least_time_of_each(speed, monkeypatch):
     times = iter([3.0, 5.0, 2.0, 9.0, 4.0, 4.0, 7.0, 8.0])
     monkeypatch.setattr(speed, "seconds_of", lambda work, repeats: next(times))
     assert speed.seconds_in_turn("one", "other").tolist() == [2.0, 4.0]
+
+
+@pytest.mark.quick
+def test_the_table_of_costs_has_every_arm():
+    rows = (ROOT / "benchmarks" / "arms.md").read_text().splitlines()
+    named = [row.split(" | ")[1] for row in rows if row.startswith("| ")][2:]
+    assert named == [name for box in BOXES for name in box]

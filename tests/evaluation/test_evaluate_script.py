@@ -111,6 +111,7 @@ def test_the_pages_of_results_are_collected_from_reports(
     results = json.loads((ROOT / "experiments" / "results.json").read_text())
     monkeypatch.setattr(collect, "ROOT", tmp_path)
     monkeypatch.setattr(collect, "PATH", tmp_path / "results.json")
+    monkeypatch.setattr(collect, "ITEMS", 20)
     for name in ("clip", "clip-1", "clip-full", "vlm-qformer", "vlm-qformer-1", "vlm-cooccurrence"):
         kind = name.split("-")[0]
         source = dict(clip=clip_folder, vlm=vlm_folder)[kind]
@@ -132,6 +133,10 @@ def test_the_pages_of_results_are_collected_from_reports(
     shown = f"{answers['mean of families']['value']:.3f}"
     assert f"{shown} ({shown} to {shown})" in page  # two seeds
     assert set(found) == set(results) and found["setting"] == results["setting"]
+    report = tmp_path / "runs" / "clip" / "report.json"
+    report.write_text(report.read_text().replace('"split": "test"', '"split": "val"'))
+    with pytest.raises(SystemExit, match="clip: the report is not that of"):
+        collect.main()
 
 
 def test_the_screen_says_the_tables_and_the_speed(vlm_folder, tmp_path, monkeypatch):
@@ -301,7 +306,8 @@ def test_image_tokens_may_be_dropped_whatever_a_run_did(tmp_path):
         assert type(loaded.model) is DROPPING[kind] and loaded.about["drop"] == kind
     evaluate.main(evaluate.Config(str(tmp_path), items=20, families="size", drop="attention"))
     written = {path.name for path in tmp_path.glob("report*")}  # beside the run's own report
-    assert written == {f"report-drop-attention.{kind}" for kind in ("json", "md", "png")}
+    asked = "items-20-families-size-drop-attention"
+    assert written == {f"report-{asked}.{kind}" for kind in ("json", "md", "png")}
     with pytest.raises(UserError, match="after block 2, and there is no more; change the sizes"):
         train_vlm.main(train_vlm.Config(out=str(tmp_path / "shallow"), **settings))
 
