@@ -6,7 +6,7 @@
     python evaluate.py runs/vlm-mlp --split more --families count,compare --items 2000
 
 What each number means stands in tinyvlm/evaluation/metrics.py. Every number has its items and a
-95 % interval (bootstrap over scenes).
+95 % interval (over whole scenes).
 """
 
 import dataclasses

@@ -150,9 +150,8 @@ def sincos_2d(points, dim):
     """2-D sine-cosine code of points (n, 2) in [0, 1]: (n, dim), amplitude 1; see MAE, He (2021).
 
     The wavelengths run from 1/7 of the picture (two patches, whose cosines are 0 at the middles of
-    patches) to about twice its side. Worked out
-    in float64 and rounded: a library's float32 sine has other last bits on another day. ValueError
-    unless dim is a multiple of 4.
+    patches) to about twice its side. Worked out in float64 and rounded: a library's float32 sine
+    has other last bits on another day. ValueError unless dim is a multiple of 4.
     """
     if dim % 4:
         raise ValueError(
