@@ -120,7 +120,8 @@ def claims_list(answers, registered):
                 more = f" and {len(own) - 1} more" if len(own) > 1 else ""
                 listed.append(f"{about} `{own[0].claim}` ({points(own[0].difference)}){more}")
         text = f"- **{verdict}** {'; '.join(listed)}."
-        lines += textwrap.wrap(text, 110, subsequent_indent="  ") if listed else []
+        whole_words = dict(subsequent_indent="  ", break_on_hyphens=False)
+        lines += textwrap.wrap(text, 110, **whole_words) if listed else []
     return "\n".join(lines) + "\n"
 
 
