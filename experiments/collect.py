@@ -31,10 +31,15 @@ LEVELS = ("brief", "normal", "detailed", "list")
 
 
 def read(run, name):
-    content = json.loads((ROOT / "runs" / run / f"{name}.json").read_text())
-    if name == "report" and (content["split"], content["items"]) != ("test", ITEMS):
+    return json.loads((ROOT / "runs" / run / f"{name}.json").read_text())
+
+
+def sections_of(run):
+    """The tables of its report, which has to be that of the test split."""
+    report = read(run, "report")
+    if (report["split"], report["items"]) != ("test", ITEMS):
         raise SystemExit(f"{run}: the report is not that of python evaluate.py as it is")
-    return content
+    return report["sections"]
 
 
 def with_bounds(name, score):
@@ -48,7 +53,7 @@ def three(score):
 def clip(run):
     """A CLIP: its metrics and some numbers of its report."""
     numbers = {k: v for k, v in read(run, "metrics").items() if k != "images_per_second"}
-    sections = read(run, "report")["sections"]
+    sections = sections_of(run)
     for name, (section, key) in FROM_REPORT.items():
         numbers[name] = sections[section][key]["value"]
     return numbers
@@ -63,7 +68,7 @@ def seconds_of(run):
 
 def vlm(run, language=""):
     """A VLM: its time and the numbers of its report. language: of one that knows several."""
-    sections = read(run, "report")["sections"]
+    sections = sections_of(run)
     if language:
         ending = f", {language}"
         own = {title: scores for title, scores in sections.items() if title.endswith(ending)}
@@ -90,7 +95,7 @@ def where_from(clip_run, vlm_run, splits=("control", "held_out")):
     found = {split: {} for split in splits}
     vlm_names = ("fact_f1", "exact_caption", "misdescribed_i", "vqa_unpaired")
     for run, names in ((clip_run, ("zero_shot", "r_at_1")), (vlm_run, vlm_names)):
-        sections = read(run, "report")["sections"]
+        sections = sections_of(run)
         for split in splits:
             scores = sections[f"where from: {split}"]
             found[split] |= {name: three(scores[name]) for name in names}
@@ -99,7 +104,7 @@ def where_from(clip_run, vlm_run, splits=("control", "held_out")):
 
 def presence(run):
     """POPE: {kind of negatives: {name: [value, low, high]}}."""
-    sections = read(run, "report")["sections"]
+    sections = sections_of(run)
     return {
         kind: {
             name: three(sections[f"presence, {kind} negatives"][name])

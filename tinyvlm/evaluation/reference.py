@@ -23,13 +23,13 @@ def find_references(config, script, decoder="", folder=None):
 
     script: train_clip or train_vlm. decoder: of a VLM, its kind.
     """
+    if config.init:
+        return []
     contents = (read_json(path) for path in sorted(Path(folder or CELLS).glob("*.json")))
     return [
         content
         for content in contents
-        if not config.init
-        and content.get("script") == script
-        and is_same_recipe(config, decoder, content)
+        if content.get("script") == script and is_same_recipe(config, decoder, content)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Numbers with intervals: ratios of sums and other statistics, bootstrapped over whole scenes."""
+"""Numbers with intervals: ratios of sums and other statistics, and how they scatter over scenes."""
 
 import functools
 import math
@@ -19,7 +19,7 @@ def wilson_interval(right, items):
 class RatioMetric:
     """A number of a table: the sum of `numerator` (n,) over the sum of `denominator` (n,).
 
-    Items of one scene have one `cluster` (n,): intervals are 95 % bootstraps over whole scenes. A
+    Items of one scene have one `cluster` (n,): intervals, 95 %, are as whole scenes scatter. A
     proportion has a denominator of ones; precision, F1 and CHAIR have counts there.
     """
 

@@ -227,14 +227,19 @@ def describe_what_is_there(config, lost, may_differ):
     return f"a run with other settings ({'; '.join(other)})" if other else "this very run"
 
 
+def setting_of(saved, name, config_class):
+    """One setting of `saved` (a dict), which may be older, in today's words; what did not exist
+    then has its default."""
+    [field] = [field for field in dataclasses.fields(config_class) if field.name == name]
+    value = in_todays_names(saved, config_class).get(name, field.default)
+    return (field.metadata["renamed"] or {}).get(value, value)
+
+
 def require_same(config, saved, path, names, hint):
-    """UserError, with the hint, if a setting of these has another value in `saved` (a dict), which
-    may be older: what did not exist then has its default."""
-    fields = {field.name: field for field in dataclasses.fields(config)}
-    saved = in_todays_names(saved, type(config))
+    """UserError, with the hint, if a setting of these has another value in `saved`, see
+    setting_of."""
     for name in names:
-        now, then = getattr(config, name), saved.get(name, fields[name].default)
-        then = (fields[name].metadata["renamed"] or {}).get(then, then)
+        now, then = getattr(config, name), setting_of(saved, name, type(config))
         if now != then:
             flag = "--" + name.replace("_", "-")
             raise UserError(f"{flag} is {now}, {path} has {then}; {hint}")

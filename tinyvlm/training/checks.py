@@ -28,8 +28,7 @@ def check_settings(config):
     left_out = [f"train_{name}" for name in STAGES if name not in names]
     left_out += ["represent"] * ("represent" not in names)
     left_out += ["warmup_language"] * ("language" not in names)
-    left_out += ["warmup"] * all(stage.text_only for stage in stages)
-    left_out += ["picture_language"] * all(stage.text_only for stage in stages)
+    left_out += ["warmup", "picture_language"] * all(stage.text_only for stage in stages)
     refuse_unused(config, left_out, f"with --stages {config.stages}")
     if "represent" in names:
         check_represent(config)

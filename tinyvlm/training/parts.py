@@ -19,8 +19,9 @@ from tinyvlm.training.checkpoint import (
     load_weights,
     require_same,
     save_checkpoint,
+    setting_of,
 )
-from tinyvlm.training.config import UserError, in_todays_names
+from tinyvlm.training.config import UserError
 from tinyvlm.training.files import LANGUAGE_FILE, is_folder
 from tinyvlm.training.settings import encoder_of
 from tinyvlm.vision import VISION_ENCODERS
@@ -46,7 +47,7 @@ def load_encoder(config, run):
         saved = load_run(path, "encoder", VISION_ENCODERS, kinds=("clip", "vlm"))
     other, script = saved["config"], f"train_{saved['kind']}.py"
     require_same(config, other, path, ["held_out"], f"train {saved['kind'].upper()} with the same")
-    known = in_todays_names(other, type(config)).get("dataset", config.dataset)
+    known = setting_of(other, "dataset", type(config))
     if known != config.dataset:
         hint = f"for one of this data set: python {script} --dataset {config.dataset}"
         run.say(f"note: the encoder of {path} knows {known}; {hint}")

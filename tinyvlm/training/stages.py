@@ -105,10 +105,10 @@ def models_of(stages, vlm, run):
     projector with a text side, fresh or from where the run goes on. UserError if a pattern of what
     it trains matches no parameter, or several processes were to train that stage."""
     models = {stage.name: vlm for stage in stages}
-    if "represent" in models and run.dist.size > 1:
-        hint = "start one process, or leave the stage out"
-        raise UserError(f"stage represent contrasts whole batches, in one process; {hint}")
     if "represent" in models:
+        if run.dist.size > 1:
+            hint = "start one process, or leave the stage out"
+            raise UserError(f"stage represent contrasts whole batches, in one process; {hint}")
         sizes = dict(dim=vlm.decoder.dim, depth=len(vlm.projector.blocks))
         vocab_size = vlm.decoder.tok_embed.num_embeddings
         text = with_seed(lambda: TextSide(vocab_size=vocab_size, **sizes), run.config.seed + 3)
